@@ -1,0 +1,289 @@
+"""Fine-tune a translation model on cross-entropy and on a learned surrogate of BLEU, from one warm start.
+
+    python examples/translation/run_translation.py                       # a small corpus of its own, a few minutes
+    python examples/translation/run_translation.py --from_scratch \
+        --train_file train.json --validation_file validation.json --test_file test.json \
+        --source_lang en --target_lang de --num_train_epochs 20 --surrogate_start 0.8
+
+Both arms continue the same warm start, with the same schedule, batches and number of updates: one on cross-entropy,
+one on the surrogate. The table, `results.json` and a plot of both losses against BLEU go to `--output_dir`.
+"""
+
+import copy
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cldr_corpus
+import datasets
+import matplotlib
+from from_scratch import build_model, train_tokenizer
+from sacrebleu.metrics import BLEU
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from reloss_hf import (
+    HeldOutGroups,
+    LearningReport,
+    ReLossCallback,
+    ReLossSeq2SeqTrainer,
+    ReLossSeq2SeqTrainingArguments,
+)
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str | None = field(default=None, metadata={"help": "A model to fine-tune, on disk or the hub."})
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Train a Marian model and a joint BPE tokenizer on the training file instead."}
+    )
+    vocab_size: int = field(default=6000, metadata={"help": "From scratch: of the tokenizer."})
+    layers: int = field(default=3, metadata={"help": "From scratch: of the encoder, and of the decoder."})
+    width: int = field(default=192, metadata={"help": "From scratch: d_model; the feed-forward width is 8/3 of it."})
+    heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
+    dropout: float = field(default=0.2, metadata={"help": "From scratch."})
+
+
+@dataclass
+class DataArguments:
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_file: str | None = field(default=None, metadata={"help": "JSON lines, {'translation': {'en': …, 'de': …}}."})
+    validation_file: str | None = field(default=None, metadata={"help": "Likewise."})
+    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation file."})
+    source_lang: str = field(default="en", metadata={"help": "Key of the source in 'translation'."})
+    target_lang: str = field(default="de", metadata={"help": "Key of the target."})
+    source_prefix: str = field(default="", metadata={"help": "Put before every source text (T5)."})
+    max_source_length: int = field(default=128, metadata={"help": "In tokens; longer ones are cut."})
+    max_target_length: int = field(default=128, metadata={"help": "Likewise."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Likewise, of validation and test."})
+    num_beams: int = field(default=5, metadata={"help": "Of the beam search in the table."})
+    surrogate_slice: int = field(
+        default=0,
+        metadata={"help": "Hold out so many training examples, from both arms, for --surrogate_predictions generate."},
+    )
+
+
+def main() -> None:
+    model_args, data_args, args = parse_arguments()
+    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
+    set_seed(args.seed)
+    out = Path(args.output_dir)
+    raw = load_data(data_args)
+    model, tokenizer = load_model(model_args, data_args, raw["train"])
+    tokenized = tokenize(raw, tokenizer, data_args)
+    if args.process_index == 0:
+        model.save_pretrained(out / "initial_model")
+    experiment = Experiment(data_args, args, raw, tokenized, tokenizer, out)
+
+    if get_last_checkpoint(make_folder(out / "warm_start")) is None:
+        experiment.trainer("warm_start", out / "initial_model", callbacks=[WarmStart()]).train()
+    warm_start = get_last_checkpoint(out / "warm_start")
+    rows = [
+        experiment.arm("warm_start", warm_start, train=False, surrogate_start=None),
+        experiment.arm("cross_entropy", warm_start, surrogate_start=None),
+        experiment.arm("surrogate", warm_start),
+    ]
+    if args.process_index == 0:
+        results = {"arms": rows, "command": " ".join(sys.argv)}
+        (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        print_table(rows)
+
+
+class WarmStart(ReLossCallback):
+    """Ends the run just before the surrogate would be learned, with a checkpoint: the start of both arms."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.start_step:
+            control.should_save = control.should_training_stop = True
+
+
+@dataclass
+class Experiment:
+    """Trains and evaluates the arms; an arm that is done is not done again when the script is repeated."""
+
+    data_args: DataArguments
+    args: ReLossSeq2SeqTrainingArguments
+    raw: datasets.DatasetDict
+    tokenized: datasets.DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+    out: Path
+
+    def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> ReLossSeq2SeqTrainer:
+        args = copy.copy(self.args)
+        for name, value in {"output_dir": str(self.out / arm), **changes}.items():
+            setattr(args, name, value)
+        model = AutoModelForSeq2SeqLM.from_pretrained(model)
+        return ReLossSeq2SeqTrainer(
+            model=model,
+            args=args,
+            train_dataset=self.tokenized["train"],
+            eval_dataset=self.tokenized["validation"],
+            surrogate_dataset=self.tokenized.get("surrogate"),
+            processing_class=self.tokenizer,
+            data_collator=DataCollatorForSeq2Seq(self.tokenizer, model=model),
+            metric="sacrebleu",
+            callbacks=callbacks,
+        )
+
+    def arm(self, arm: str, warm_start: str, train: bool = True, **changes) -> dict:
+        """Continue the warm start, if `train`; the row of the results for what comes out."""
+        path = make_folder(self.out / arm) / "row.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        trainer = self.trainer(arm, warm_start, **changes)
+        started = time.perf_counter()
+        if train:
+            trainer.train(resume_from_checkpoint=warm_start)
+            trainer.save_model()
+        row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
+        report = trainer.surrogate_report
+        if report is not None:
+            row |= {"spearman": report.spearman, "refused": report.objection, "report": report.as_dict()}
+            plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
+        for split, suffix in (("test", ""), ("validation", "_validation")):
+            for beams in (1, self.data_args.num_beams):
+                name = f"bleu_{'greedy' if beams == 1 else f'beam{beams}'}{suffix}"
+                row[name], row["lowercased_" + name], row["signature"] = self.bleu(trainer, split, beams)
+        if self.args.process_index == 0:
+            path.write_text(json.dumps(row, indent=2))
+        return row
+
+    def bleu(self, trainer: ReLossSeq2SeqTrainer, split: str, beams: int) -> tuple[float, float, str]:
+        """Cased and lowercased sacreBLEU of the model's translations, and the signature of the former."""
+        output = trainer.predict(
+            self.tokenized[split], num_beams=beams, max_length=self.data_args.max_target_length + 1
+        ).predictions
+        output[output < 0] = self.tokenizer.pad_token_id
+        hypotheses = [text.strip() for text in self.tokenizer.batch_decode(output, skip_special_tokens=True)]
+        references = [[pair[self.data_args.target_lang] for pair in self.raw[split]["translation"]]]
+        cased, lowercased = BLEU(), BLEU(lowercase=True)
+        score = cased.corpus_score(hypotheses, references).score
+        return (
+            round(score, 2),
+            round(lowercased.corpus_score(hypotheses, references).score, 2),
+            str(cased.get_signature()),
+        )
+
+
+def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments]:
+    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments))
+    parser.set_defaults(
+        output_dir="out/translation",
+        predict_with_generate=True,
+        per_device_train_batch_size=64,
+        per_device_eval_batch_size=64,
+        num_train_epochs=10,
+        learning_rate=2e-3,
+        warmup_steps=200,
+        label_smoothing_factor=0.1,
+        logging_steps=50,
+        save_strategy="no",
+        report_to="none",
+    )
+    return parser.parse_args_into_dataclasses()
+
+
+def load_data(data_args: DataArguments) -> datasets.DatasetDict:
+    """`train`, `validation` and `test`, and `surrogate` where a slice of `train` is held out for it."""
+    if data_args.dataset_name is not None:
+        raw = datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
+    elif data_args.train_file is not None:
+        files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
+        raw = datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
+    else:
+        raw = cldr_corpus.load()
+    raw.setdefault("test", raw["validation"])
+    for split, most in (
+        ("train", data_args.max_train_samples),
+        ("validation", data_args.max_eval_samples),
+        ("test", data_args.max_eval_samples),
+    ):
+        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
+    if data_args.surrogate_slice:
+        rows = len(raw["train"])
+        raw["surrogate"] = raw["train"].select(range(rows - data_args.surrogate_slice, rows))
+        raw["train"] = raw["train"].select(range(rows - data_args.surrogate_slice))
+    return raw
+
+
+def load_model(model_args: ModelArguments, data_args: DataArguments, train: datasets.Dataset):
+    if model_args.model_name_or_path is not None:
+        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        return AutoModelForSeq2SeqLM.from_pretrained(model_args.model_name_or_path), tokenizer
+    if not model_args.from_scratch and data_args.train_file is not None:
+        raise ValueError("pass --model_name_or_path, or --from_scratch to train a small model from nothing")
+    pairs = train["translation"]
+    texts = (pair[language] for pair in pairs for language in (data_args.source_lang, data_args.target_lang))
+    tokenizer = train_tokenizer(texts, model_args.vocab_size)
+    size = (model_args.layers, model_args.width, model_args.heads, model_args.dropout)
+    return build_model(tokenizer, *size), tokenizer
+
+
+def tokenize(
+    raw: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments
+) -> datasets.DatasetDict:
+    def encode(batch):
+        sources = [data_args.source_prefix + pair[data_args.source_lang] for pair in batch["translation"]]
+        targets = [pair[data_args.target_lang] for pair in batch["translation"]]
+        encoded = tokenizer(sources, max_length=data_args.max_source_length, truncation=True)
+        labels = tokenizer(text_target=targets, max_length=data_args.max_target_length, truncation=True)
+        return {
+            "input_ids": encoded["input_ids"],
+            "attention_mask": encoded["attention_mask"],
+            "labels": labels["input_ids"],
+        }
+
+    return raw.map(encode, batched=True, remove_columns=raw["train"].column_names)
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def plot(groups: HeldOutGroups, report: LearningReport, path: Path) -> None:
+    """The BLEU of held-out groups against either loss, a colour for each time at which they were predicted."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, losses, name, spearman in (
+        (axes[0], groups.cross_entropy, "cross-entropy", report.spearman_cross_entropy),
+        (axes[1], groups.surrogate, report.surrogate, report.spearman),
+    ):
+        points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
+        axis.set(xlabel=f"{name} of a group", title=f"Spearman with BLEU {spearman:.3f}")
+    axes[0].set_ylabel("BLEU of the group")
+    figure.colorbar(points, ax=axes, label="snapshot, early to late")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def print_table(rows: list[dict]) -> None:
+    columns = [name for name in rows[-1] if name.startswith("bleu_")]
+    print(f"\n| arm | {' | '.join(columns)} | Spearman | updates | seconds |")
+    print("|---" * (len(columns) + 4) + "|")
+    spearmans = {"surrogate": rows[-1]["spearman"], "cross_entropy": rows[-1]["report"]["spearman_cross_entropy"]}
+    for row in rows:
+        scores = " | ".join(f"{row[name]:.2f}" for name in columns)
+        spearman = f"{spearmans[row['arm']]:.3f}" if row["arm"] in spearmans else ""
+        print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
+    print(f"\nsacreBLEU {rows[-1]['signature']}")
+    if rows[-1]["refused"]:
+        print(f"The surrogate was refused, so both arms trained on cross-entropy: {rows[-1]['refused']}")
+
+
+if __name__ == "__main__":
+    main()

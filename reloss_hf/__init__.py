@@ -1,0 +1,45 @@
+"""Relational surrogate losses: train with the Hugging Face Trainer on a loss that ranks predictions as the metric does."""
+
+from .callback import ReLossCallback
+from .functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
+from .learner import HeldOutGroups, LearningReport, SurrogateLearner
+from .metrics import GroupMetric
+from .predictions import Predictions
+from .surrogates import (
+    NgramSurrogate,
+    PrefixNgramSurrogate,
+    SurrogateLoss,
+    TokenCrossEntropy,
+    TokenErrorProbability,
+    TokenSurrogate,
+    TransformerTokenSurrogate,
+)
+from .trainer import ReLossSeq2SeqTrainer, ReLossTrainer
+from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "GroupMetric",
+    "HeldOutGroups",
+    "LearningReport",
+    "NgramSurrogate",
+    "Predictions",
+    "PrefixNgramSurrogate",
+    "ReLossCallback",
+    "ReLossSeq2SeqTrainer",
+    "ReLossSeq2SeqTrainingArguments",
+    "ReLossTrainer",
+    "ReLossTrainingArguments",
+    "SurrogateLearner",
+    "SurrogateLoss",
+    "TokenCrossEntropy",
+    "TokenErrorProbability",
+    "TokenSurrogate",
+    "TransformerTokenSurrogate",
+    "average_rank",
+    "gradient_penalty",
+    "soft_rank",
+    "sorting_network_rank",
+    "spearman_correlation",
+]

@@ -1,0 +1,63 @@
+"""When predictions are collected, the surrogate is learned, and cross-entropy is replaced."""
+
+import math
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class ReLossCallback(TrainerCallback):
+    """Decides, from the step alone, when to collect, learn and switch.
+
+    The trainer asks it; subclass it and pass an instance in `callbacks=` to decide otherwise:
+
+        >>> class Late(ReLossCallback):
+        ...     def should_collect(self, args, state):
+        ...         return super().should_collect(args, state) and state.epoch > 1
+
+    `global_step` is the number of steps done, so a decision holds for the step that comes next.
+
+    Attributes:
+        start_step: the first step on the surrogate; None until training begins, and where the surrogate is not used.
+    """
+
+    start_step: int | None = None
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.start_step = 0 if args.surrogate_start == 0 else None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        start = args.surrogate_start
+        self.start_step = math.ceil(start * state.max_steps) if start is not None and start < 1 else start
+        if self.start_step is not None and self.start_step >= state.max_steps:
+            raise ValueError(
+                f"surrogate_start={start} lies beyond the run, which has {state.max_steps} steps: pass a step below "
+                "that, a fraction below 1, or None to stay on cross-entropy"
+            )
+
+    def snapshot(self, args: TrainingArguments, state: TrainerState) -> int:
+        """Which of the `surrogate_snapshots` the next step belongs to, from 0; they divide the run up to the start."""
+        return state.global_step * self._snapshots(args) // self.start_step
+
+    def should_collect(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether predictions of the next step's batches are stored.
+
+        They are at the end of every snapshot: over as many steps as fill it where predictions are `forced`, once
+        where the model has to `generate` them.
+        """
+        if not self.start_step or state.global_step >= self.start_step:
+            return False
+        end = math.ceil((self.snapshot(args, state) + 1) * self.start_step / self._snapshots(args))
+        examples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        steps = math.ceil(args.surrogate_snapshot_size / examples) if args.surrogate_predictions == "forced" else 1
+        return state.global_step >= end - steps
+
+    def should_learn(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether a surrogate, if none is there, is learned before the next step."""
+        return self.should_switch(args, state)
+
+    def should_switch(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether the next step is on the surrogate, if there is one."""
+        return self.start_step is not None and state.global_step >= self.start_step
+
+    def _snapshots(self, args: TrainingArguments) -> int:
+        return min(args.surrogate_snapshots, self.start_step)

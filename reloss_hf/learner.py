@@ -1,0 +1,336 @@
+"""Learning a surrogate from predictions: rank groups of them as the metric does."""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .functional import average_rank, example_gradient_norms, gradient_penalty, soft_rank, spearman_correlation
+from .metrics import GroupMetric, MetricLike
+from .predictions import Predictions
+from .surrogates import SurrogateLoss, surrogate_class
+
+logger = logging.getLogger(__name__)
+
+# Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
+_MAX_HELD_OUT_GROUPS = 512
+_STEPS_BETWEEN_CHECKS = 10
+
+
+@dataclass
+class LearningReport:
+    """What was learned, measured on groups of held-out examples that took part in no decision.
+
+    Attributes:
+        metric: the name of the metric.
+        surrogate: the class of the surrogate.
+        spearman: rank correlation of the negative surrogate with the metric, over all held-out groups.
+        spearman_cross_entropy: the same of cross-entropy, on the same groups.
+        spearman_within: the mean over candidates of the correlation within one candidate: the harder question.
+        spearman_cross_entropy_within: the same of cross-entropy.
+        chance: a correlation below this, three standard errors of uncorrelated ranks, may be chance.
+        metric_spread: standard deviation of the metric over these groups, in its own units.
+        held_out_groups: how many groups the numbers are measured on.
+        examples: how many predictions were there to learn from, held-out ones included.
+        steps: learning steps up to the weights that were kept.
+        seconds: the time it took.
+    """
+
+    metric: str
+    surrogate: str
+    spearman: float
+    spearman_cross_entropy: float
+    spearman_within: float
+    spearman_cross_entropy_within: float
+    chance: float
+    metric_spread: float
+    held_out_groups: int
+    examples: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def objection(self) -> str | None:
+        """Why the surrogate should not replace cross-entropy; None where it should."""
+        if self.metric_spread == 0:
+            return f"the metric {self.metric!r} is the same on every group of predictions, so nothing can be learned"
+        if self.spearman_cross_entropy < -self.chance:
+            return (
+                f"cross-entropy orders predictions opposite to the metric {self.metric!r} (Spearman "
+                f"{self.spearman_cross_entropy:.3f}): if lower values of it are better, pass lower_is_better=True"
+            )
+        if self.spearman <= max(self.spearman_cross_entropy, self.chance):
+            return (
+                f"the surrogate orders held-out predictions no better than cross-entropy or chance does: Spearman "
+                f"with {self.metric!r} is {self.spearman:.3f}, of cross-entropy {self.spearman_cross_entropy:.3f}, "
+                f"of chance up to {self.chance:.3f}"
+            )
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return asdict(self)
+
+
+@dataclass
+class HeldOutGroups:
+    """What the report is measured on, to look at or to plot: tensors of shape `(groups,)`.
+
+    Attributes:
+        metric: the metric of each group; higher is better.
+        surrogate: the learned loss of each group.
+        cross_entropy: its cross-entropy.
+        candidates: which candidate made its predictions.
+    """
+
+    metric: Tensor
+    surrogate: Tensor
+    cross_entropy: Tensor
+    candidates: Tensor
+
+
+class SurrogateLearner:
+    """Learns a surrogate loss outside any Trainer.
+
+    Groups of examples, each predicted by one candidate, are scored by the metric once. Then the surrogate is trained
+    to rank them: `minimise -spearman(-mean loss of a group, metric of the group) + penalty · gradient_penalty`.
+
+    Example:
+        >>> learner = SurrogateLearner("sacrebleu", surrogate="NgramSurrogate")
+        >>> report = learner.learn("out/predictions")
+        >>> learner.surrogate.save_pretrained("out/surrogate")
+
+    Args:
+        metric: what `GroupMetric` takes, or one.
+        surrogate: a surrogate to start from (it is not changed: a copy is learned) or the name of a class.
+        group_size: examples in a group. The paper has 128; few make more groups, and the metric vary more.
+        groups: how many groups are scored and learned from.
+        groups_per_step: how many are ranked together in one step.
+        steps: at most so many steps.
+        patience: stop after so many checks, each 10 steps apart, without a better held-out correlation.
+        learning_rate: of Adam. The paper has 0.01.
+        penalty: weight of the gradient penalty. The paper has 10.
+        held_out: the share of the examples that is kept for stopping and reporting, half each.
+        rank: the soft rank: `soft_rank`, or the paper's `sorting_network_rank`.
+        seed: of the learner's own generator; the global one is not touched.
+        progress: whether to show a progress bar.
+
+    Attributes:
+        surrogate: the surrogate; frozen once it is learned.
+        held_out_groups: the `HeldOutGroups` behind the last report.
+
+    References:
+        Huang et al. 2022, section 3.3 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        metric: GroupMetric | MetricLike,
+        surrogate: SurrogateLoss | str = "NgramSurrogate",
+        *,
+        group_size: int = 8,
+        groups: int = 2048,
+        groups_per_step: int = 128,
+        steps: int = 300,
+        patience: int = 8,
+        learning_rate: float = 0.01,
+        penalty: float = 1.0,
+        held_out: float = 0.3,
+        rank: Callable[[Tensor, float], Tensor] = soft_rank,
+        seed: int = 0,
+        progress: bool = True,
+    ):
+        if group_size < 1:
+            raise ValueError(f"group_size={group_size} must be at least 1")
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+        self.metric = metric if isinstance(metric, GroupMetric) else GroupMetric(metric)
+        self.group_size, self.groups, self.groups_per_step = group_size, groups, groups_per_step
+        self.steps, self.patience, self.learning_rate, self.penalty = steps, patience, learning_rate, penalty
+        self.held_out, self.rank, self.seed, self.progress = held_out, rank, seed, progress
+        if isinstance(surrogate, str):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                surrogate = surrogate_class(surrogate)()
+        self.surrogate = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self.held_out_groups: HeldOutGroups | None = None
+
+    @property
+    def smallest_data_set(self) -> int:
+        """How many different examples are needed to form one group for each purpose."""
+        return math.ceil(self.group_size / (self.held_out / 2))
+
+    def learn(self, predictions: Predictions | str | Path) -> LearningReport:
+        """Learn from predictions in memory, or in a folder that `Predictions.save` wrote.
+
+        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy on the last candidate.
+
+        Returns:
+            The report; see its `objection`.
+
+        Raises:
+            ValueError: there are too few different examples.
+            RuntimeError: the metric raised on a group.
+        """
+        start = time.perf_counter()
+        if not isinstance(predictions, Predictions):
+            predictions = Predictions.load(predictions)
+        generator = torch.Generator().manual_seed(self.seed)
+        learning, stopping, reporting = self._split(predictions, generator)
+
+        groups, metric = self._groups(predictions, learning, self.groups, generator)
+        own = predictions.candidates >= 0  # corruptions are learned from, never reported on
+        check = self._groups(predictions, stopping[own[stopping]], _MAX_HELD_OUT_GROUPS, generator)
+        reporting = reporting[own[reporting]]
+        final = self._groups(predictions, reporting, _MAX_HELD_OUT_GROUPS, generator)
+        steps = self._optimise(predictions, groups, metric, check, generator) if metric.std() > 0 else 0
+        self.surrogate.eval().requires_grad_(False)
+        if metric.std() > 0:
+            self._match_gradient_of_cross_entropy(predictions)
+
+        self.held_out_groups = HeldOutGroups(
+            metric=final[1],
+            surrogate=self._group_losses(self.surrogate, predictions, final[0]),
+            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final[0]),
+            candidates=predictions.candidates[final[0][:, 0]],
+        )
+        report = self._report(disjoint=min(len(final[0]), len(reporting) // self.group_size))
+        report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
+        self.surrogate.info = report.as_dict() | {"group_size": self.group_size, "seed": self.seed}
+        return report
+
+    def _report(self, disjoint: int) -> LearningReport:
+        groups = self.held_out_groups
+        return LearningReport(
+            metric=self.metric.name,
+            surrogate=type(self.surrogate).__name__,
+            spearman=_spearman(groups.surrogate, groups.metric),
+            spearman_cross_entropy=_spearman(groups.cross_entropy, groups.metric),
+            spearman_within=_spearman_within(groups.surrogate, groups.metric, groups.candidates),
+            spearman_cross_entropy_within=_spearman_within(groups.cross_entropy, groups.metric, groups.candidates),
+            chance=min(3 / math.sqrt(max(disjoint - 1, 1)), 0.9),
+            metric_spread=float(groups.metric.std(correction=0)),
+            held_out_groups=len(groups.metric),
+        )
+
+    def _split(self, predictions: Predictions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows to learn from, to stop by and to report on; all rows of one example are in one part."""
+        keys = predictions.example_keys()
+        distinct = sorted(set(keys))
+        if len(distinct) < self.smallest_data_set:
+            raise ValueError(
+                f"there are predictions of {len(distinct)} different examples; group_size={self.group_size} and "
+                f"held_out={self.held_out} need {self.smallest_data_set}"
+            )
+        half = max(self.group_size, round(len(distinct) * self.held_out / 2))
+        order = torch.randperm(len(distinct), generator=generator).tolist()
+        part = {distinct[place]: (1 if i < half else 2 if i < 2 * half else 0) for i, place in enumerate(order)}
+        parts = torch.tensor([part[key] for key in keys])
+        return tuple((parts == number).nonzero().flatten() for number in range(3))
+
+    def _groups(
+        self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """About `count` groups of `rows`, shape `(groups, group_size)`, and the metric of each, shape `(groups,)`.
+
+        Every candidate gives its share; where that is more groups than it has examples for, they are drawn again in
+        another order.
+        """
+        candidates = predictions.candidates[rows]
+        pools = [rows[candidates == candidate] for candidate in candidates.unique()]
+        pools = [pool for pool in pools if len(pool) >= self.group_size]
+        if not pools:
+            raise ValueError(f"no candidate has predictions of {self.group_size} (group_size) different examples")
+        wanted = math.ceil(count / len(pools))
+        groups = []
+        for pool in pools:
+            whole = len(pool) // self.group_size
+            rounds = [torch.randperm(len(pool), generator=generator) for _ in range(math.ceil(wanted / whole))]
+            order = torch.cat([places[: whole * self.group_size] for places in rounds])
+            groups.append(pool[order.view(-1, self.group_size)[:wanted]])
+        groups = torch.cat(groups)
+        scores = self.metric(predictions.predictions, predictions.references, groups.numpy())
+        return groups, torch.from_numpy(np.asarray(scores)).float()
+
+    def _optimise(
+        self,
+        predictions: Predictions,
+        groups: Tensor,
+        metric: Tensor,
+        check: tuple[Tensor, Tensor],
+        generator: torch.Generator,
+    ) -> int:
+        """Minimise the objective, keep the weights of the best check; returns their step."""
+        optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
+        best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
+        bar = tqdm(range(self.steps), desc="Learning the surrogate", disable=not self.progress)
+        for step in bar:
+            if step % _STEPS_BETWEEN_CHECKS == 0:
+                current = _spearman(self._group_losses(self.surrogate, predictions, check[0]), check[1])
+                bar.set_postfix(held_out_spearman=f"{current:.4f}")
+                if current > best:
+                    best, best_step = current, step
+                    best_weights = copy.deepcopy(self.surrogate.state_dict())
+                elif step - best_step > self.patience * _STEPS_BETWEEN_CHECKS:
+                    break
+            batch = torch.randperm(len(groups), generator=generator)[: self.groups_per_step]
+            objective = self._objective(predictions, groups[batch], metric[batch])
+            optimizer.zero_grad()
+            objective.backward()
+            optimizer.step()
+        bar.close()
+        self.surrogate.load_state_dict(best_weights)
+        return best_step
+
+    def _objective(self, predictions: Predictions, groups: Tensor, metric: Tensor) -> Tensor:
+        losses, logits = _with_logits(self.surrogate, predictions, groups.flatten())
+        scores = -losses.view(groups.shape).mean(1)
+        correlation = spearman_correlation(scores, metric, rank=self.rank)
+        return self.penalty * gradient_penalty(losses, logits) - correlation
+
+    @torch.no_grad()
+    def _group_losses(self, loss: Callable, predictions: Predictions, groups: Tensor) -> Tensor:
+        rows = groups.flatten()
+        features = {name: value[rows] for name, value in predictions.features.items()}
+        return loss(features).view(groups.shape).mean(1)
+
+    def _match_gradient_of_cross_entropy(self, predictions: Predictions) -> None:
+        """Scale the loss so that its gradient is as long as cross-entropy's, for the model as it is at the switch."""
+        rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+        norms = []
+        for loss in (self.surrogate, self.surrogate.cross_entropy):
+            losses, logits = _with_logits(loss, predictions, rows, self.surrogate)
+            norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
+        if norms[0] > 0 and norms[1] > 0:
+            self.surrogate.log_scale.add_((norms[1] / norms[0]).log())
+
+
+def _with_logits(
+    loss: Callable, predictions: Predictions, rows: Tensor, surrogate: SurrogateLoss | None = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The losses of some rows, and the logits, behind every log-probability, that they are differentiable in."""
+    surrogate = surrogate or loss
+    features = {name: value[rows] for name, value in predictions.features.items()}
+    probabilities = [name for name in features if name.endswith("log_probs")]
+    logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in probabilities}
+    features |= {name: surrogate.from_logits(value) for name, value in logits.items()}
+    return loss(features), tuple(logits.values())
+
+
+def _spearman(losses: Tensor, metric: Tensor) -> float:
+    """Spearman's ρ of `-losses` and the metric, with hard ranks on both sides."""
+    return float(spearman_correlation(-losses, metric, rank=lambda values, _: average_rank(values)))
+
+
+def _spearman_within(losses: Tensor, metric: Tensor, candidates: Tensor) -> float:
+    values = [_spearman(losses[candidates == c], metric[candidates == c]) for c in candidates.unique()]
+    return float(np.mean(values))

@@ -1,0 +1,166 @@
+"""Predictions that a surrogate learns from: what is kept of them, in memory and on disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Predictions:
+    """Scored predictions of `n` examples, independent of model and vocabulary.
+
+    Attributes:
+        features: what surrogates read, by name: tensors of shape `(n, ...)` on the CPU, padded with zeros.
+        predictions: the decoded predictions, in the metric's format; any JSON value.
+        references: the gold references, likewise. Equal references mark the same example.
+        candidates: which candidate made each prediction, int64 of shape `(n,)`. A candidate is the model at one
+            time of its training, or a corruption of it; a group never mixes candidates, and they are numbered in the
+            order of their making.
+    """
+
+    features: dict[str, Tensor]
+    predictions: list[Any]
+    references: list[Any]
+    candidates: Tensor
+
+    def __post_init__(self):
+        lengths = {name: len(value) for name, value in self.features.items()}
+        lengths |= {name: len(getattr(self, name)) for name in ("predictions", "references", "candidates")}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"all parts of Predictions must have one length; got {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def select(self, rows: Tensor | Sequence[int]) -> "Predictions":
+        """The given rows, in the given order."""
+        rows = torch.as_tensor(rows, dtype=torch.long)
+        return Predictions(
+            {name: value[rows] for name, value in self.features.items()},
+            [self.predictions[row] for row in rows.tolist()],
+            [self.references[row] for row in rows.tolist()],
+            self.candidates[rows],
+        )
+
+    def example_keys(self) -> list[str]:
+        """A key for each row, equal where the references are: rows that must not be split between learning and
+        held-out share one."""
+        return [json.dumps(reference, sort_keys=True, ensure_ascii=False) for reference in self.references]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """All rows of all parts; shorter tensors are padded with zeros at the end of each dimension."""
+        if not parts:
+            return cls({}, [], [], torch.empty(0, dtype=torch.long))
+        return cls(
+            {name: _pad_and_concatenate([part.features[name] for part in parts]) for name in parts[0].features},
+            [prediction for part in parts for prediction in part.predictions],
+            [reference for part in parts for reference in part.references],
+            torch.cat([part.candidates for part in parts]),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `predictions.safetensors` and `predictions.json` into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.contiguous() for name, value in self.features.items()}
+        save_file(tensors | {"candidates": self.candidates}, folder / "predictions.safetensors")
+        texts = {
+            "format_version": FORMAT_VERSION,
+            "predictions": self.predictions,
+            "references": self.references,
+        }
+        (folder / "predictions.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Predictions":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: `folder` holds no predictions.
+            ValueError: they were written by a newer version of this library.
+        """
+        folder = Path(folder)
+        texts = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        if texts["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{folder} holds predictions of format {texts['format_version']}, newer than {FORMAT_VERSION}: "
+                "upgrade reloss_hf"
+            )
+        features = load_file(folder / "predictions.safetensors")
+        candidates = features.pop("candidates")
+        return cls(features, texts["predictions"], texts["references"], candidates)
+
+
+class PredictionStore:
+    """Collects predictions, at most `capacity` for each candidate, so that its size is bounded and no part of the
+    training crowds out another.
+
+    Attributes:
+        skipped: how many predictions were refused because a score of theirs was NaN or infinite.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.skipped = 0
+        self._parts: list[Predictions] = []
+        self._counts: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def room(self, candidate: int) -> int:
+        """How many more predictions of this candidate are kept."""
+        return self.capacity - self._counts.get(candidate, 0)
+
+    def add(self, predictions: Predictions) -> None:
+        """Keep the rows with finite scores, as far as there is room for their candidates."""
+        finite = torch.ones(len(predictions), dtype=torch.bool)
+        for value in predictions.features.values():
+            finite &= value.flatten(1).isfinite().all(1)
+        self.skipped += int((~finite).sum())
+        kept = []
+        for row in finite.nonzero().flatten().tolist():
+            candidate = int(predictions.candidates[row])
+            if self.room(candidate) > 0:
+                self._counts[candidate] = self._counts.get(candidate, 0) + 1
+                kept.append(row)
+        if kept:
+            self._parts.append(predictions.select(kept))
+
+    def predictions(self) -> Predictions:
+        """Everything that is kept, in one."""
+        self._parts = [Predictions.concatenate(self._parts)] if self._parts else []
+        return self._parts[0] if self._parts else Predictions.concatenate([])
+
+    def save(self, folder: str | Path) -> None:
+        self.predictions().save(folder)
+        (Path(folder) / "store.json").write_text(json.dumps({"skipped": self.skipped}))
+
+    def load(self, folder: str | Path) -> None:
+        """Replace the content by what `save` wrote."""
+        self._parts, self._counts = [], {}
+        loaded = Predictions.load(folder)
+        if len(loaded):
+            self._parts = [loaded]
+        for candidate in loaded.candidates.tolist():
+            self._counts[candidate] = self._counts.get(candidate, 0) + 1
+        self.skipped = json.loads((Path(folder) / "store.json").read_text())["skipped"]
+
+
+def _pad_and_concatenate(tensors: list[Tensor]) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    padded = []
+    for tensor in tensors:
+        missing = [target - size for target, size in zip(shape, tensor.shape[1:], strict=True)]
+        padded.append(pad(tensor, [amount for size in reversed(missing) for amount in (0, size)]))
+    return torch.cat(padded)

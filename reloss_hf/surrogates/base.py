@@ -1,0 +1,180 @@
+"""The base of every surrogate loss: what it is given, what it returns, and how it is saved and loaded."""
+
+import inspect
+import json
+import warnings
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+Features = dict[str, Tensor]
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class SurrogateLoss(nn.Module, ABC):
+    """A loss that orders predictions as a metric does, once it is learned.
+
+    A subclass names the task and the features that it reads and defines `score`. Its `__init__` takes only JSON
+    values; they are what `config.json` stores.
+
+    Example:
+        >>> surrogate = SurrogateLoss.from_pretrained("out/surrogate")
+        >>> losses = surrogate({"target_log_probs": log_probs, "target_mask": mask})
+
+    References:
+        Huang et al., *Relational Surrogate Loss Learning*, ICLR 2022.
+
+    Attributes:
+        task: the name of the task whose features it reads.
+        reads: the names of these features.
+        info: what is known of how it was learned (metric, held-out Spearman, ...), saved in `config.json`.
+    """
+
+    task: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.info: dict[str, Any] = {}
+
+    @abstractmethod
+    def score(self, features: Features) -> Tensor:
+        """The unscaled loss of each example, float32 of shape `(n,)`, lower for better predictions."""
+
+    @staticmethod
+    @abstractmethod
+    def cross_entropy(features: Features) -> Tensor:
+        """Cross-entropy of each example on the same features, shape `(n,)`: the loss to be compared with."""
+
+    @staticmethod
+    @abstractmethod
+    def to_logits(log_probs: Tensor) -> Tensor:
+        """Log-probabilities of one feature as logits: the norm of a loss's gradient is measured on these."""
+
+    @staticmethod
+    @abstractmethod
+    def from_logits(logits: Tensor) -> Tensor:
+        """The inverse of `to_logits`, differentiable."""
+
+    def forward(self, features: Features) -> Tensor:
+        """The loss of each example, float32 of shape `(n,)`.
+
+        Args:
+            features: the tensors named by `reads`, shape `(n, ...)`; see the task.
+        """
+        missing = [name for name in self.reads if name not in features]
+        if missing:
+            raise ValueError(f"{type(self).__name__} reads {missing}, which features={sorted(features)} lack")
+        with torch.autocast(self.log_scale.device.type, enabled=False):
+            inputs = {name: features[name] for name in self.reads}
+            return self.log_scale.exp() * self.score(
+                {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}
+            )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments of `__init__` that rebuild this surrogate; each is an attribute of the same name."""
+        return {
+            name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "library_name": "reloss_hf",
+            "format_version": FORMAT_VERSION,
+            "surrogate_class": type(self).__name__,
+            "task": self.task,
+            "config": self.config,
+            "info": self.info,
+        }
+        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, revision: str | None = None, token: str | None = None
+    ) -> "SurrogateLoss":
+        """Load a surrogate; the class is the one that was saved.
+
+        Args:
+            name_or_path: a folder that `save_pretrained` wrote, or a repository on the hub.
+            revision: a branch, tag or commit of that repository.
+            token: for private repositories; by default the one that `hf auth login` stored.
+
+        Raises:
+            ValueError: the class is unknown or not a `cls`, the format is newer, or a weight is missing,
+                superfluous or of another shape.
+        """
+        folder = Path(name_or_path)
+        if folder.is_dir():
+            paths = folder / CONFIG_NAME, folder / WEIGHTS_NAME
+        else:
+            paths = tuple(
+                hf_hub_download(str(name_or_path), name, revision=revision, token=token)
+                for name in (CONFIG_NAME, WEIGHTS_NAME)
+            )
+        saved = json.loads(Path(paths[0]).read_text(encoding="utf-8"))
+        if saved.get("library_name") != "reloss_hf":
+            raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
+        if saved["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{name_or_path} has format {saved['format_version']}, newer than {FORMAT_VERSION}: upgrade reloss_hf"
+            )
+        surrogate = cls._build(saved["surrogate_class"], saved["config"])
+        surrogate.info = saved["info"]
+        _load_strictly(surrogate, load_file(paths[1]), name_or_path)
+        return surrogate.eval().requires_grad_(False)
+
+    @classmethod
+    def _build(cls, class_name: str, config: dict[str, Any]) -> "SurrogateLoss":
+        subclass = surrogate_class(class_name)
+        if not issubclass(subclass, cls):
+            raise ValueError(f"{class_name} is not a {cls.__name__}: load it with SurrogateLoss.from_pretrained")
+        known = inspect.signature(subclass.__init__).parameters
+        unknown = sorted(set(config) - set(known))
+        if unknown:
+            warnings.warn(f"{class_name} does not know the configuration keys {unknown}: ignored", stacklevel=3)
+        return subclass(**{name: value for name, value in config.items() if name in known})
+
+
+def surrogate_class(name: str) -> type[SurrogateLoss]:
+    """The concrete subclass of `SurrogateLoss` with this name, the library's own or a user's.
+
+    Raises:
+        ValueError: there is none.
+    """
+    classes = {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+    if name not in classes:
+        raise ValueError(
+            f"there is no surrogate {name!r}; use one of {sorted(classes)}, or import your own class first"
+        )
+    return classes[name]
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]
+
+
+def _load_strictly(surrogate: SurrogateLoss, weights: dict[str, Tensor], source: str | Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in surrogate.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(
+            f"the weights in {source} do not fit {type(surrogate).__name__}: "
+            + ", ".join(f"{name} is {found.get(name)}, should be {expected.get(name)}" for name in wrong)
+        )
+    surrogate.load_state_dict(weights)

@@ -1,0 +1,218 @@
+"""Losses on token sequences: translation, summarisation, any text that a model generates.
+
+They read the log-probabilities that the model gives to the target tokens, moved to the left so that position `t`
+is the `t`-th token of the target wherever its padding or its prompt was:
+
+| feature | shape | meaning |
+|---|---|---|
+| `target_log_probs` | `(n, T)` | log-probability of each target token, given the target before it; 0 at padding |
+| `target_mask` | `(n, T)` | where a target token is |
+| `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
+| `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
+| `prefix_mask` | `(n, H)` | where a token of the model's own output is |
+
+| loss | learned | reads | order of tokens matters |
+|---|---|---|---|
+| `TokenCrossEntropy` | nothing | target | no |
+| `TokenErrorProbability` | nothing | target | no |
+| `NgramSurrogate` | 5 numbers | target | yes |
+| `PrefixNgramSurrogate` | 6 numbers | own output | yes |
+| `TransformerTokenSurrogate` | a network | target | yes |
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import logsigmoid, softplus
+
+from .base import Features, SurrogateLoss
+
+# Log-odds beyond these have no float32 gradient worth following: 1 - p is below 3e-7, or p below 1e-13.
+_MAX_LOG_ODDS = 15.0
+_MIN_LOG_ODDS = -30.0
+
+
+class TokenSurrogate(SurrogateLoss):
+    """Base of the losses that read the scores of target tokens."""
+
+    task = "token_sequence"
+    reads = ("target_log_probs", "target_mask")
+
+    @abstractmethod
+    def score(self, features: Features) -> Tensor: ...
+
+    @staticmethod
+    def cross_entropy(features: Features) -> Tensor:
+        return -masked_mean(features["target_log_probs"], features["target_mask"])
+
+    @staticmethod
+    def to_logits(log_probs: Tensor) -> Tensor:
+        return log_odds(log_probs)
+
+    @staticmethod
+    def from_logits(logits: Tensor) -> Tensor:
+        return logsigmoid(logits)
+
+
+class TokenCrossEntropy(TokenSurrogate):
+    """`-mean_t log p_t`: cross-entropy as a loss of its own, to be compared with."""
+
+    def score(self, features: Features) -> Tensor:
+        return self.cross_entropy(features)
+
+
+class TokenErrorProbability(TokenSurrogate):
+    """`mean_t (1 - p_t)`: the expected share of wrong tokens; the hand-made rival of every learned surrogate."""
+
+    def score(self, features: Features) -> Tensor:
+        return masked_mean(-features["target_log_probs"].expm1(), features["target_mask"])
+
+
+class NgramSurrogate(TokenSurrogate):
+    """The sharpened expected n-gram match: `1 - Σ_n w_n · mean_t Π_{k<n} q_{t+k}`, with `q = p^a / (p^a + (1-p)^a)`.
+
+    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss. It falls in every
+    target probability by construction, so it never rewards a lower one. Where a target is shorter than `n` tokens,
+    the weights of the n-grams that it has are normalised.
+
+    Args:
+        max_order: the longest n-gram.
+    """
+
+    def __init__(self, max_order: int = 4):
+        super().__init__()
+        self.max_order = max_order
+        self.sharpness = nn.Parameter(_inverse_softplus(1.0))
+        self.order_logits = nn.Parameter(torch.zeros(max_order))
+
+    def score(self, features: Features) -> Tensor:
+        mask = features["target_mask"]
+        log_q = logsigmoid(softplus(self.sharpness) * log_odds(features["target_log_probs"]))
+        matches, counts = [], []
+        for n in range(1, min(self.max_order, mask.shape[1]) + 1):
+            starts = _windows(mask, n).all(-1)
+            matches.append(masked_mean(_windows(log_q, n).sum(-1).exp(), starts))
+            counts.append(starts.sum(1))
+        return _one_minus_weighted(self.order_logits, matches, counts, mask)
+
+
+class PrefixNgramSurrogate(TokenSurrogate):
+    """The expected clipped n-gram match between the target and what the model says after its own output.
+
+    An n-gram of the target may be matched at any position of the output; its expected count, the sum over positions
+    of `Π_k q[t+k, j+k]` with `q = p^a / (p^a + (1-p)^a)`, is clipped at its count in the target. Matches become
+    a mean of precision and recall, weighted by a learned share, and are summed over n with learned weights.
+    The faithful analogue of the paper's loss for an autoregressive model: the scores are those of its prediction.
+
+    Learned: the sharpness `a`, the weights of n = 1 … `max_order`, the share of recall, and the scale.
+
+    Args:
+        max_order: the longest n-gram.
+    """
+
+    reads = ("prefix_log_probs", "prefix_mask", "target_classes", "target_mask")
+
+    def __init__(self, max_order: int = 4):
+        super().__init__()
+        self.max_order = max_order
+        self.sharpness = nn.Parameter(_inverse_softplus(1.0))
+        self.order_logits = nn.Parameter(torch.zeros(max_order))
+        self.recall_logit = nn.Parameter(torch.zeros(()))
+
+    def score(self, features: Features) -> Tensor:
+        target_mask, prefix_mask = features["target_mask"], features["prefix_mask"]
+        log_q = logsigmoid(softplus(self.sharpness) * log_odds(features["prefix_log_probs"]))
+        classes = features["target_classes"]
+        equal = classes.unsqueeze(2) == classes.unsqueeze(1)
+        recall_share = self.recall_logit.sigmoid()
+        matches, counts = [], []
+        for n in range(1, min(self.max_order, *log_q.shape[1:]) + 1):
+            target_starts = _windows(target_mask, n).all(-1)
+            prefix_starts = _windows(prefix_mask, n).all(-1)
+            probability = _diagonal_sums(log_q, n).exp() * prefix_starts.unsqueeze(2)
+            same = _diagonal_sums(equal.to(log_q.dtype), n) == n
+            in_target = (same & target_starts.unsqueeze(1)).sum(2).clamp(min=1)
+            clipped = torch.minimum(probability.sum(1), in_target.to(log_q.dtype)) / in_target
+            total = (clipped * target_starts).sum(1)
+            recall = total / target_starts.sum(1).clamp(min=1)
+            precision = total / prefix_starts.sum(1).clamp(min=1)
+            matches.append(recall_share * recall + (1 - recall_share) * precision)
+            counts.append(target_starts.sum(1))
+        return _one_minus_weighted(self.order_logits, matches, counts, target_mask)
+
+
+class TransformerTokenSurrogate(TokenSurrogate):
+    """The paper's translation surrogate: token scores → MLP → positions → Transformer encoder → loss per token.
+
+    Its defects are mended: positions are real, scores are log-probabilities, and the mean is over target tokens.
+    It is *not* monotone: it may order predictions best and still reward a lower target probability.
+
+    Args:
+        width: of the encoder; a multiple of `heads`.
+        layers: of the encoder.
+        heads: of its attention.
+
+    References:
+        Huang et al. 2022, section 4.4.
+    """
+
+    def __init__(self, width: int = 32, layers: int = 2, heads: int = 4):
+        super().__init__()
+        self.width, self.layers, self.heads = width, layers, heads
+        self.embed = nn.Sequential(nn.Linear(2, width), nn.ELU(), nn.Linear(width, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ELU(), nn.Linear(width, 1))
+
+    def score(self, features: Features) -> Tensor:
+        mask, log_probs = features["target_mask"], features["target_log_probs"]
+        scores = torch.stack([log_probs.exp(), log_odds(log_probs) / 10], dim=-1)
+        hidden = self.embed(scores) + _sinusoids(mask.shape[1], self.width, scores.device)
+        hidden_keys = ~mask
+        hidden_keys = hidden_keys & ~hidden_keys.all(1, keepdim=True)  # attention over nothing is NaN
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no double backward
+            hidden = self.encoder(hidden, src_key_padding_mask=hidden_keys)
+        return masked_mean(softplus(self.head(hidden).squeeze(-1)), mask)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the last dimension where `mask` holds; 0 where it holds nowhere."""
+    return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def log_odds(log_probs: Tensor) -> Tensor:
+    """`log p - log(1 - p)`, within [-30, 15]; the gradient is 0 outside."""
+    log_probs = log_probs.clamp(_MIN_LOG_ODDS, logsigmoid(torch.tensor(_MAX_LOG_ODDS)).item())
+    return log_probs - (-log_probs.expm1()).log()
+
+
+def _one_minus_weighted(order_logits: Tensor, matches: list[Tensor], counts: list[Tensor], mask: Tensor) -> Tensor:
+    """`1 - Σ_n w_n · match_n`, the weights normalised over the orders that an example has; 0 for an empty target."""
+    exists = torch.stack(counts, dim=1) > 0
+    weights = order_logits[: len(matches)].exp() * exists
+    match = (weights * torch.stack(matches, dim=1)).sum(1) / weights.sum(1).clamp(min=1e-12)
+    return (1 - match) * mask.any(1)
+
+
+def _windows(values: Tensor, n: int) -> Tensor:
+    return values.unfold(1, n, 1)
+
+
+def _diagonal_sums(values: Tensor, n: int) -> Tensor:
+    """`out[:, t, j] = Σ_{k<n} values[:, t+k, j+k]`."""
+    rows, columns = values.shape[1] - n + 1, values.shape[2] - n + 1
+    return sum(values[:, k : k + rows, k : k + columns] for k in range(n))
+
+
+def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    positions = torch.arange(length, device=device, dtype=torch.float32).unsqueeze(1)
+    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-torch.log(torch.tensor(10000.0)).item() / width))
+    return torch.stack([(positions * rates).sin(), (positions * rates).cos()], dim=-1).flatten(1)
+
+
+def _inverse_softplus(value: float) -> Tensor:
+    return torch.tensor(value).expm1().log()

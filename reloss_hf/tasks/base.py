@@ -1,0 +1,89 @@
+"""What a task has to offer: how predictions, and the features that surrogates read, come out of a model."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..predictions import Predictions
+from ..surrogates import SurrogateLoss
+
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Which candidate makes a prediction: the model at one time of its training, or a corruption of it.
+
+    Attributes:
+        number: counts the times at which predictions are collected, from 0.
+        corruption: the share of the predicted units that are changed, 0 to 1; 0 leaves the prediction as it is.
+        improve: whether units are changed to the reference's, rather than away from it.
+    """
+
+    number: int
+    corruption: float = 0.0
+    improve: bool = False
+
+    @property
+    def id(self) -> int:
+        """What `Predictions.candidates` holds: 0 and above for the model's own predictions, negative for others."""
+        return -1 - self.number if self.corruption else self.number
+
+    def corrupted(self) -> "Candidate":
+        """A corruption of this candidate. Its strength is spread evenly over (0, 0.8) as `number` grows, and every
+        other one improves the predictions instead of spoiling them."""
+        golden = 0.6180339887
+        return Candidate(self.number, 0.8 * ((self.number + 1) * golden % 1), improve=self.number % 2 == 1)
+
+
+class Task(ABC):
+    """A kind of model output, its features and its decoding. One for each trainer.
+
+    Attributes:
+        name: matches `SurrogateLoss.task`.
+        default_surrogate: the class that is learned when the user names none.
+    """
+
+    name: ClassVar[str]
+    default_surrogate: ClassVar[type[SurrogateLoss]]
+
+    def __init__(self, model: torch.nn.Module, processing_class: Any):
+        self.processing_class = processing_class
+
+    @classmethod
+    @abstractmethod
+    def handles(cls, model: torch.nn.Module) -> bool:
+        """Whether this task fits the model."""
+
+    @abstractmethod
+    def require_labels(self, inputs: Inputs) -> None:
+        """Raises ValueError where the batch holds no labels to learn from."""
+
+    @abstractmethod
+    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+        """Model inputs that give the same logits, but make the model compute no loss of its own."""
+
+    @abstractmethod
+    def features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """The named features, and those of cross-entropy, differentiable, from the outputs for a batch."""
+
+    @abstractmethod
+    def forced_predictions(
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+    ) -> Predictions:
+        """Predictions of the first `rows` examples from the outputs at hand, with no further forward pass."""
+
+    @abstractmethod
+    def generated_predictions(
+        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
+    ) -> Predictions:
+        """Predictions that the model decodes by itself."""
+
+    @abstractmethod
+    def sample_pair(self) -> tuple[Any, Any]:
+        """A prediction and a reference in the form that `Predictions` holds, to try a metric on."""

@@ -1,0 +1,184 @@
+"""Models that generate text: encoder-decoder and decoder-only."""
+
+import copy
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..predictions import Predictions
+from ..surrogates import NgramSurrogate
+from .base import Candidate, Inputs, Task
+
+# How many tokens beyond the length of the longest target the model may generate.
+_EXTRA_TOKENS = 8
+
+
+class TokenSequenceTask(Task):
+    """Targets are the tokens of `labels`; -100 marks padding and prompts. See `surrogates.tokens` for the features."""
+
+    name = "token_sequence"
+    default_surrogate = NgramSurrogate
+
+    def __init__(self, model: torch.nn.Module, processing_class: Any):
+        super().__init__(model, processing_class)
+        self.is_encoder_decoder = model.config.is_encoder_decoder
+
+    @classmethod
+    def handles(cls, model: torch.nn.Module) -> bool:
+        return True
+
+    def require_labels(self, inputs: Inputs) -> None:
+        if inputs.get("labels") is None:
+            raise ValueError(
+                f"the batch has no 'labels', only {sorted(inputs)}: use a data collator that makes them, such as "
+                "DataCollatorForSeq2Seq"
+            )
+
+    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+        rest = {name: value for name, value in inputs.items() if name != "labels"}
+        if self.is_encoder_decoder and "decoder_input_ids" not in rest:
+            prepare = extract_model_from_parallel(model).prepare_decoder_input_ids_from_labels
+            rest["decoder_input_ids"] = prepare(labels=inputs["labels"])
+        return rest
+
+    def features(
+        self,
+        model: torch.nn.Module,
+        outputs: Any,
+        inputs: Inputs,
+        reads: tuple[str, ...],
+        hypotheses: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        logits, labels = self._aligned(outputs.logits, inputs["labels"])
+        mask = labels != -100
+        features = _to_the_left(mask, target_log_probs=target_log_probs(logits, labels), target_mask=mask)
+        if "prefix_log_probs" in reads:
+            tokens = _to_the_left(mask, labels=labels)["labels"]
+            features["target_classes"] = _first_equal(tokens)
+            hypotheses = self.generate(model, inputs) if hypotheses is None else hypotheses
+            features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+        return features
+
+    def forced_predictions(
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+    ) -> Predictions:
+        logits, labels = self._aligned(outputs.logits[:rows].detach(), inputs["labels"][:rows])
+        mask = labels != -100
+        log_probs, predicted = target_log_probs(logits, labels), logits.argmax(-1)
+        if candidate.corruption and mask.any():
+            log_probs, predicted = _swap_classes(logits, labels, log_probs, predicted, candidate, generator)
+        kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
+        predicted, labels = kept.pop("predicted"), kept.pop("labels")
+        return self._predictions(kept, predicted.masked_fill(labels == -100, -100), labels, candidate)
+
+    @torch.no_grad()
+    def generated_predictions(
+        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
+    ) -> Predictions:
+        outputs = model(**self.without_labels(model, inputs))
+        hypotheses = self.generate(model, inputs)
+        features = self.features(model, outputs, inputs, reads, hypotheses)
+        return self._predictions(features, hypotheses, inputs["labels"], candidate)
+
+    def sample_pair(self) -> tuple[str, str]:
+        return ("a small sentence to score",) * 2
+
+    @torch.no_grad()
+    def generate(self, model: torch.nn.Module, inputs: Inputs) -> Tensor:
+        """Greedy output for a batch, without dropout, shape `(n, 1 + H)`; it starts with the decoder's start token."""
+        if not self.is_encoder_decoder:
+            raise ValueError(
+                "the model's own output is read from encoder-decoder models alone: for a decoder-only model use "
+                "surrogate_predictions='forced' and a surrogate that reads 'target_log_probs'"
+            )
+        model = extract_model_from_parallel(model)
+        config = copy.deepcopy(model.generation_config)
+        config.update(num_beams=1, do_sample=False, early_stopping=False, length_penalty=1.0)
+        config.update(max_length=None, max_new_tokens=inputs["labels"].shape[1] + _EXTRA_TOKENS)
+        arguments = {k: v for k, v in inputs.items() if k != "labels" and not k.startswith("decoder_")}
+        was_training = model.training
+        model.eval()
+        try:
+            return model.generate(**arguments, generation_config=config)
+        finally:
+            model.train(was_training)
+
+    def _aligned(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and the labels that they predict: those of a decoder-only model are one position apart."""
+        return (logits, labels) if self.is_encoder_decoder else (logits[:, :-1], labels[:, 1:])
+
+    def _prefix_features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, targets: Tensor, hypotheses: Tensor
+    ) -> dict[str, Tensor]:
+        logits = model(
+            attention_mask=inputs.get("attention_mask"),
+            encoder_outputs=(outputs.encoder_last_hidden_state,),
+            decoder_input_ids=hypotheses[:, :-1],
+        ).logits.float()
+        wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
+        log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
+        ends = extract_model_from_parallel(model).generation_config.eos_token_id
+        is_end = torch.isin(hypotheses[:, 1:], torch.as_tensor(ends, device=hypotheses.device))
+        mask = is_end.cumsum(1) - is_end.int() == 0
+        return {"prefix_log_probs": log_probs, "prefix_mask": mask}
+
+    def _predictions(
+        self, features: dict[str, Tensor], predicted: Tensor, labels: Tensor, candidate: Candidate
+    ) -> Predictions:
+        return Predictions(
+            {name: value.detach().cpu() for name, value in features.items()},
+            self._decode(predicted),
+            self._decode(labels),
+            torch.full((len(labels),), candidate.id),
+        )
+
+    def _decode(self, tokens: Tensor) -> list[str]:
+        tokens = [[token for token in row if token != -100] for row in tokens.tolist()]
+        return [text.strip() for text in self.processing_class.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probabilities of the labels, float32 of the shape of `labels`; 0 where a label is -100."""
+    losses = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
+    return -losses.view_as(labels)
+
+
+def _to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
+    """Move what `mask` marks to the left of each row, in order."""
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    return {name: value.gather(1, order) for name, value in values.items()}
+
+
+def _first_equal(tokens: Tensor) -> Tensor:
+    """For each position of a row, the first position with an equal token; int16."""
+    return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).to(torch.uint8).argmax(-1).to(torch.int16)
+
+
+def _swap_classes(
+    logits: Tensor,
+    labels: Tensor,
+    log_probs: Tensor,
+    predicted: Tensor,
+    candidate: Candidate,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """What scores and predictions would be had the model mixed up two classes at a share of the positions: the
+    target's and the predicted one (an improvement), or the target's and that of another target in the batch."""
+    chosen = torch.rand(labels.shape, generator=generator).to(labels.device) < candidate.corruption
+    chosen &= labels != -100
+    if candidate.improve:
+        others = predicted
+    else:
+        pool = labels[labels != -100]
+        draws = torch.randint(len(pool), labels.shape, generator=generator).to(labels.device)
+        others = pool[draws]
+    targets = labels.clamp(min=0)
+    difference = logits.gather(2, others.unsqueeze(2)) - logits.gather(2, targets.unsqueeze(2))
+    swapped = torch.where(predicted == targets, others, torch.where(predicted == others, targets, predicted))
+    return (
+        torch.where(chosen, log_probs + difference.squeeze(2).float(), log_probs),
+        torch.where(chosen, swapped, predicted),
+    )

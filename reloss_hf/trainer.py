@@ -1,0 +1,295 @@
+"""Trainers that learn a surrogate of the metric on the way, then train on it instead of cross-entropy."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel, gather_object
+from torch.utils.data import DataLoader, Subset
+from transformers import Seq2SeqTrainer, Trainer
+
+from .callback import ReLossCallback
+from .learner import LearningReport, SurrogateLearner
+from .metrics import GroupMetric, MetricLike
+from .predictions import Predictions, PredictionStore
+from .surrogates import SurrogateLoss
+from .tasks import Candidate, task_for
+from .training_args import ReLossArguments
+
+logger = logging.getLogger(__name__)
+
+# Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
+_SURROGATE_FOLDER = "surrogate"
+_STATE_FOLDER = "reloss_state"
+
+
+class ReLossMixin:
+    """What makes a `Trainer` a ReLoss trainer. All arguments of the `Trainer` hold; these are added.
+
+    Args:
+        metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
+            `(predictions, references) -> float`, or a `GroupMetric`. Not needed where nothing is to be learned.
+        metric_key: which number of the metric's result, where it has several.
+        lower_is_better: for error rates.
+        surrogate: None to learn one on the way; or a `SurrogateLoss`, a folder or a hub id of a learned one.
+        surrogate_dataset: what the model decodes where `surrogate_predictions="generate"`; by default
+            `eval_dataset`. Best a slice of the training data that is not trained on.
+
+    Attributes:
+        surrogate: the surrogate, given or learned; None before it is learned, and where it was refused.
+        learner: the `SurrogateLearner`, where there is something to learn.
+        surrogate_report: the `LearningReport` of the one learned on the way.
+        predictions: the `Predictions` collected so far by this process.
+    """
+
+    def __init__(
+        self,
+        *arguments,
+        metric: GroupMetric | MetricLike | None = None,
+        metric_key: str | None = None,
+        lower_is_better: bool = False,
+        surrogate: SurrogateLoss | str | Path | None = None,
+        surrogate_dataset: Any = None,
+        **keywords,
+    ):
+        if keywords.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func= would never be called: pass surrogate=, or use a plain Trainer")
+        super().__init__(*arguments, **keywords)
+        if not isinstance(self.args, ReLossArguments):
+            raise TypeError(
+                f"args is a {type(self.args).__name__}: pass ReLossTrainingArguments or ReLossSeq2SeqTrainingArguments"
+            )
+        # compute_loss returns the mean of a micro-batch. Several models claim to scale by num_items_in_batch and do
+        # not (huggingface/transformers#47688), which multiplies their loss by the accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = False
+
+        self.task = task_for(self.model)(self.model, self.processing_class)
+        self.surrogate = self._given_surrogate(surrogate)
+        self.surrogate_report: LearningReport | None = None
+        self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
+        self._learns = self.surrogate is None and self.args.surrogate_start is not None
+        self.learner = self._make_learner(metric, metric_key, lower_is_better) if self._learns else None
+        self._store = PredictionStore(-(-self.args.surrogate_snapshot_size // self.args.world_size))
+        self._logged_sums: dict[str, list[torch.Tensor]] = {}
+        given = [c for c in self.callback_handler.callbacks if isinstance(c, ReLossCallback)]
+        self.reloss_callback = given[0] if given else ReLossCallback()
+        if not given:
+            self.add_callback(self.reloss_callback)
+
+    @property
+    def predictions(self) -> Predictions:
+        return self._store.predictions()
+
+    @property
+    def surrogate_in_force(self) -> bool:
+        """Whether the loss is the surrogate at this step."""
+        return self.surrogate is not None and self.reloss_callback.should_switch(self.args, self.state)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self._learns and self.reloss_callback.should_learn(self.args, self.state):
+            self.learn_surrogate()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross-entropy, or the surrogate: the mean over the examples of the micro-batch."""
+        self.task.require_labels(inputs)
+        if not self.surrogate_in_force:
+            loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
+            if model.training:
+                self._track(cross_entropy=loss)
+                if self._learns and self.reloss_callback.should_collect(self.args, self.state):
+                    self._collect(model, outputs, inputs)
+        else:
+            loss, outputs = self._surrogate_loss(model, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def learn_surrogate(self) -> None:
+        """Learn from the predictions collected so far, on one process for all. Where the surrogate orders held-out
+        predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
+        self._learns = False
+        everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
+        result: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                report = self.learner.learn(everything)
+                result = [(report, self.learner.surrogate.cpu())]
+            except (ValueError, RuntimeError) as error:
+                result = [error]
+        broadcast_object_list(result)
+        if isinstance(result[0], Exception):
+            raise result[0]
+        self.surrogate_report, surrogate = result[0]
+        if self._store.skipped:
+            logger.warning("%d predictions with NaN or infinite scores were left out", self._store.skipped)
+        if self.surrogate_report.objection:
+            if self.is_world_process_zero():
+                logger.warning("Training stays on cross-entropy: %s", self.surrogate_report.objection)
+        else:
+            self.surrogate = surrogate.to(self.args.device)
+        report = self.surrogate_report
+        self.log(
+            {
+                "surrogate_spearman": report.spearman,
+                "surrogate_spearman_within": report.spearman_within,
+                "cross_entropy_spearman": report.spearman_cross_entropy,
+                "cross_entropy_spearman_within": report.spearman_cross_entropy_within,
+                "surrogate_learning_seconds": report.seconds,
+            }
+        )
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:
+            for name, values in self._logged_sums.items():
+                logs[name] = self.accelerator.gather(torch.stack(values).mean()).mean().item()
+            self._logged_sums = {}
+            logs["surrogate_in_force"] = int(self.surrogate_in_force)
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save:
+            if self.surrogate is not None:
+                self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
+            if _internal_call:
+                self._save_state(folder / _STATE_FOLDER)
+        super().save_model(output_dir, _internal_call)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.learner is not None and (Path(checkpoint) / _STATE_FOLDER).is_dir():
+            self._load_state(Path(checkpoint))
+
+    def _given_surrogate(self, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
+        if surrogate is None or self.args.surrogate_start is None:
+            return None
+        if not isinstance(surrogate, SurrogateLoss):
+            surrogate = SurrogateLoss.from_pretrained(surrogate)
+        if surrogate.task != self.task.name:
+            raise ValueError(
+                f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
+                f"{type(self.model).__name__} is a model for {self.task.name!r}"
+            )
+        return surrogate.eval().requires_grad_(False).to(self.args.device)
+
+    def _make_learner(self, metric, metric_key, lower_is_better) -> SurrogateLearner:
+        if self.args.surrogate_start == 0:
+            raise ValueError(
+                "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start"
+            )
+        if metric is None:
+            raise ValueError("metric=None, but a surrogate of it is to be learned: pass metric=, or surrogate=")
+        if self.processing_class is None:
+            raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
+        if not isinstance(metric, GroupMetric):
+            metric = GroupMetric(metric, metric_key, lower_is_better)
+        prediction, reference = self.task.sample_pair()
+        metric([prediction], [reference], [[0]])
+        learner = SurrogateLearner(
+            metric,
+            self.args.surrogate_class or self.task.default_surrogate.__name__,
+            group_size=self.args.surrogate_group_size,
+            seed=self.args.seed,
+            progress=not self.args.disable_tqdm and self.is_world_process_zero(),
+        )
+        generated = self.args.surrogate_predictions == "generate"
+        name, dataset = (
+            ("surrogate_dataset", self.surrogate_dataset) if generated else ("train_dataset", self.train_dataset)
+        )
+        if generated and (dataset is None or isinstance(dataset, dict)):
+            raise ValueError(
+                f"surrogate_predictions='generate' needs one data set to decode: pass surrogate_dataset= (it is now "
+                f"{type(dataset).__name__}, from eval_dataset)"
+            )
+        if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
+            raise ValueError(
+                f"{name} has {len(dataset)} examples; surrogate_group_size={self.args.surrogate_group_size} needs at "
+                f"least {learner.smallest_data_set}, to learn from some groups and be judged on others"
+            )
+        return learner
+
+    def _surrogate_loss(self, model, inputs):
+        share = self.args.surrogate_cross_entropy_share
+        if share:
+            cross_entropy, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
+        else:
+            cross_entropy, outputs = None, model(**self.task.without_labels(model, inputs))
+        features = self.task.features(model, outputs, inputs, self.surrogate.reads)
+        surrogate = self.surrogate(features).mean()
+        if cross_entropy is None:
+            cross_entropy = self.surrogate.cross_entropy(features).mean().detach()
+        if model.training:
+            self._track(cross_entropy=cross_entropy, surrogate_loss=surrogate)
+        return (1 - share) * surrogate + share * cross_entropy if share else surrogate, outputs
+
+    @torch.no_grad()
+    def _collect(self, model, outputs, inputs) -> None:
+        candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
+        if self.args.surrogate_predictions == "generate":
+            if self._store.room(candidate.id):
+                self._collect_generated(model, candidate)
+            return
+        generator = torch.Generator().manual_seed(
+            hash((self.args.seed, self.args.process_index, self.state.global_step, len(self._store)))
+        )
+        for source in (candidate, candidate.corrupted()):
+            room = self._store.room(source.id)
+            if room:
+                self._store.add(self.task.forced_predictions(outputs, inputs, source, room, generator))
+
+    def _collect_generated(self, model, candidate: Candidate) -> None:
+        size = min(self.args.surrogate_snapshot_size, len(self.surrogate_dataset))
+        mine = Subset(self.surrogate_dataset, range(self.args.process_index, size, self.args.world_size))
+        collator = self._get_collator_with_removed_columns(self.data_collator)
+        loader = DataLoader(mine, batch_size=self.args.eval_batch_size, collate_fn=collator)
+        reads = self.learner.surrogate.reads
+        bare = extract_model_from_parallel(model)
+        bare.eval()
+        for inputs in loader:
+            self.task.require_labels(inputs)
+            self._store.add(self.task.generated_predictions(bare, self._prepare_inputs(inputs), candidate, reads))
+        bare.train()
+
+    def _track(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            self._logged_sums.setdefault(name, []).append(value.detach())
+
+    def _save_state(self, folder: Path) -> None:
+        self._store.save(folder)
+        report = self.surrogate_report and self.surrogate_report.as_dict()
+        (folder / "state.json").write_text(json.dumps({"learns": self._learns, "report": report}))
+
+    def _load_state(self, checkpoint: Path) -> None:
+        state = json.loads((checkpoint / _STATE_FOLDER / "state.json").read_text())
+        self._learns = state["learns"]
+        self.surrogate_report = state["report"] and LearningReport(**state["report"])
+        self._store.load(checkpoint / _STATE_FOLDER)
+        if (checkpoint / _SURROGATE_FOLDER).is_dir():
+            self.surrogate = SurrogateLoss.from_pretrained(checkpoint / _SURROGATE_FOLDER).to(self.args.device)
+
+
+class ReLossTrainer(ReLossMixin, Trainer):
+    __doc__ = "A `transformers.Trainer` that trains on a surrogate of the metric.\n\n" + (ReLossMixin.__doc__ or "")
+
+
+class ReLossSeq2SeqTrainer(ReLossMixin, Seq2SeqTrainer):
+    __doc__ = "A `transformers.Seq2SeqTrainer` that trains on a surrogate of the metric.\n\n" + (
+        ReLossMixin.__doc__ or ""
+    )
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
+        """As the base method, but the loss is the one in force also where predictions are generated."""
+        loss, predictions, labels = super().prediction_step(
+            model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs
+        )
+        if (
+            self.args.predict_with_generate
+            and not prediction_loss_only
+            and loss is not None
+            and self.surrogate_in_force
+        ):
+            with torch.no_grad():
+                loss = self.compute_loss(model, self._prepare_inputs(inputs)).detach()
+        return loss, predictions, labels

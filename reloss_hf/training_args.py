@@ -1,0 +1,77 @@
+"""Training arguments of the ReLoss trainers."""
+
+from dataclasses import dataclass, field
+
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+
+@dataclass
+class ReLossArguments:
+    """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers."""
+
+    surrogate_start: float | None = field(
+        default=0.7,
+        metadata={
+            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, else a step; 0 with a "
+            "given surrogate: from the first step; None: never."
+        },
+    )
+    surrogate_class: str | None = field(
+        default=None,
+        metadata={"help": "The class of the surrogate to learn, such as NgramSurrogate; None: the task's default."},
+    )
+    surrogate_predictions: str = field(
+        default="forced",
+        metadata={
+            "help": "What is learned from: 'forced', the arg-max of the training batches' logits, with no further forward "
+            "pass, or 'generate', the model's own decoding of surrogate_dataset (or eval_dataset): what the metric is "
+            "really computed on, but slower."
+        },
+    )
+    surrogate_snapshots: int = field(
+        default=8,
+        metadata={"help": "At how many times, evenly spread until surrogate_start, predictions are collected."},
+    )
+    surrogate_snapshot_size: int = field(
+        default=512,
+        metadata={"help": "How many examples are collected at each of these times, over all processes."},
+    )
+    surrogate_group_size: int = field(
+        default=8,
+        metadata={"help": "How many examples the metric is computed on at once while the surrogate is learned."},
+    )
+    surrogate_cross_entropy_share: float = field(
+        default=0.0,
+        metadata={"help": "The share of cross-entropy, 0 to 1, that stays in the loss beside the surrogate."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.surrogate_start is not None and self.surrogate_start < 0:
+            raise ValueError(f"surrogate_start={self.surrogate_start} must be 0 or more, or None")
+        if self.surrogate_start is not None and self.surrogate_start > 1 and self.surrogate_start % 1:
+            raise ValueError(f"surrogate_start={self.surrogate_start} must be a fraction below 1 or a whole step")
+        if self.surrogate_predictions not in ("forced", "generate"):
+            raise ValueError(f"surrogate_predictions={self.surrogate_predictions!r} must be 'forced' or 'generate'")
+        if not 0 <= self.surrogate_cross_entropy_share <= 1:
+            raise ValueError(
+                f"surrogate_cross_entropy_share={self.surrogate_cross_entropy_share} must lie between 0 and 1"
+            )
+        for name in ("surrogate_snapshots", "surrogate_snapshot_size", "surrogate_group_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.surrogate_snapshot_size < self.surrogate_group_size:
+            raise ValueError(
+                f"surrogate_snapshot_size={self.surrogate_snapshot_size} must be at least "
+                f"surrogate_group_size={self.surrogate_group_size}"
+            )
+
+
+@dataclass
+class ReLossTrainingArguments(ReLossArguments, TrainingArguments):
+    """`transformers.TrainingArguments` and the arguments of `ReLossArguments`."""
+
+
+@dataclass
+class ReLossSeq2SeqTrainingArguments(ReLossArguments, Seq2SeqTrainingArguments):
+    """`transformers.Seq2SeqTrainingArguments` and the arguments of `ReLossArguments`."""
