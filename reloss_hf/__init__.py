@@ -1,4 +1,4 @@
-"""Relational surrogate losses: train with the Hugging Face Trainer on a loss that ranks predictions as the metric does."""
+"""Relational surrogate losses: train with the Hugging Face Trainer on a loss that ranks as your metric does."""
 
 from .callback import ReLossCallback
 from .functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation

@@ -114,7 +114,7 @@ def gradient_penalty(losses: Tensor, inputs: Tensor | tuple[Tensor, ...]) -> Ten
 def example_gradient_norms(losses: Tensor, inputs: tuple[Tensor, ...], create_graph: bool = False) -> Tensor:
     """`‖∂losses_i/∂inputs_i‖` of every example, shape `(n,)`."""
     gradients = torch.autograd.grad(losses.sum(), inputs, create_graph=create_graph, allow_unused=True)
-    squares = sum(gradient.flatten(1).square().sum(1) for gradient in gradients if gradient is not None)
+    squares = sum(gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients if gradient is not None)
     return (squares + torch.finfo(squares.dtype).tiny).sqrt() if create_graph else squares.sqrt()
 
 

@@ -37,7 +37,7 @@ class LearningReport:
         spearman_cross_entropy: the same of cross-entropy, on the same groups.
         spearman_within: the mean over candidates of the correlation within one candidate: the harder question.
         spearman_cross_entropy_within: the same of cross-entropy.
-        chance: a correlation below this, three standard errors of uncorrelated ranks, may be chance.
+        chance: a correlation below this, two standard errors of uncorrelated ranks, may be chance.
         metric_spread: standard deviation of the metric over these groups, in its own units.
         held_out_groups: how many groups the numbers are measured on.
         examples: how many predictions were there to learn from, held-out ones included.
@@ -139,7 +139,7 @@ class SurrogateLearner:
         *,
         group_size: int = 8,
         groups: int = 2048,
-        groups_per_step: int = 128,
+        groups_per_step: int = 64,
         steps: int = 300,
         patience: int = 8,
         learning_rate: float = 0.01,
@@ -217,7 +217,7 @@ class SurrogateLearner:
             spearman_cross_entropy=_spearman(groups.cross_entropy, groups.metric),
             spearman_within=_spearman_within(groups.surrogate, groups.metric, groups.candidates),
             spearman_cross_entropy_within=_spearman_within(groups.cross_entropy, groups.metric, groups.candidates),
-            chance=min(3 / math.sqrt(max(disjoint - 1, 1)), 0.9),
+            chance=min(2 / math.sqrt(max(disjoint - 1, 1)), 0.9),
             metric_spread=float(groups.metric.std(correction=0)),
             held_out_groups=len(groups.metric),
         )

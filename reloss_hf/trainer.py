@@ -73,11 +73,12 @@ class ReLossMixin:
         self._learns = self.surrogate is None and self.args.surrogate_start is not None
         self.learner = self._make_learner(metric, metric_key, lower_is_better) if self._learns else None
         self._store = PredictionStore(-(-self.args.surrogate_snapshot_size // self.args.world_size))
-        self._logged_sums: dict[str, list[torch.Tensor]] = {}
-        given = [c for c in self.callback_handler.callbacks if isinstance(c, ReLossCallback)]
+        self._tracked: dict[str, list[torch.Tensor]] = {}
+        given = [callback for callback in self.callback_handler.callbacks if isinstance(callback, ReLossCallback)]
         self.reloss_callback = given[0] if given else ReLossCallback()
         if not given:
             self.add_callback(self.reloss_callback)
+            self.reloss_callback.on_init_end(self.args, self.state, self.control)
 
     @property
     def predictions(self) -> Predictions:
@@ -99,7 +100,7 @@ class ReLossMixin:
         if not self.surrogate_in_force:
             loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
             if model.training:
-                self._track(cross_entropy=loss)
+                self._track(cross_entropy=loss, surrogate_in_force=torch.zeros_like(loss))
                 if self._learns and self.reloss_callback.should_collect(self.args, self.state):
                     self._collect(model, outputs, inputs)
         else:
@@ -142,10 +143,9 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, values in self._logged_sums.items():
+            for name, values in self._tracked.items():
                 logs[name] = self.accelerator.gather(torch.stack(values).mean()).mean().item()
-            self._logged_sums = {}
-            logs["surrogate_in_force"] = int(self.surrogate_in_force)
+            self._tracked = {}
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
@@ -221,7 +221,9 @@ class ReLossMixin:
         if cross_entropy is None:
             cross_entropy = self.surrogate.cross_entropy(features).mean().detach()
         if model.training:
-            self._track(cross_entropy=cross_entropy, surrogate_loss=surrogate)
+            self._track(
+                cross_entropy=cross_entropy, surrogate_loss=surrogate, surrogate_in_force=torch.ones_like(surrogate)
+            )
         return (1 - share) * surrogate + share * cross_entropy if share else surrogate, outputs
 
     @torch.no_grad()
@@ -254,7 +256,7 @@ class ReLossMixin:
 
     def _track(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
-            self._logged_sums.setdefault(name, []).append(value.detach())
+            self._tracked.setdefault(name, []).append(value.detach())
 
     def _save_state(self, folder: Path) -> None:
         self._store.save(folder)

@@ -23,9 +23,9 @@ class ReLossArguments:
     surrogate_predictions: str = field(
         default="forced",
         metadata={
-            "help": "What is learned from: 'forced', the arg-max of the training batches' logits, with no further forward "
-            "pass, or 'generate', the model's own decoding of surrogate_dataset (or eval_dataset): what the metric is "
-            "really computed on, but slower."
+            "help": "What is learned from: 'forced', the arg-max of the training batches' logits, with no further "
+            "forward pass, or 'generate', the model's own decoding of surrogate_dataset (or eval_dataset): what the "
+            "metric is really computed on, but slower."
         },
     )
     surrogate_snapshots: int = field(

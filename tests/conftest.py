@@ -1,6 +1,7 @@
 """A toy translation, small enough to learn in seconds, and real parts made of nothing but configs."""
 
 import random
+from functools import partial
 
 import datasets
 import evaluate
@@ -34,8 +35,15 @@ class SacrebleuModule(evaluate.Metric):
         return {"score": bleu.score, "sys_len": bleu.sys_len, "ref_len": bleu.ref_len}
 
 
-@pytest.fixture(scope="session")
-def tokenizer():
+def toy_pairs(count, seed):
+    """Sentences of 4 to 10 words, translated word by word."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        words = draw.choices(list(WORDS), k=draw.randint(4, 10))
+        yield " ".join(words), " ".join(WORDS[word] for word in words)
+
+
+def make_tokenizer():
     specials = ["<pad>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate([*specials, *WORDS, *WORDS.values()])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -45,56 +53,79 @@ def tokenizer():
     )
 
 
-def toy_pairs(count, seed):
-    """Sentences of 4 to 10 words, translated word by word."""
-    draw = random.Random(seed)
-    for _ in range(count):
-        words = draw.choices(list(WORDS), k=draw.randint(4, 10))
-        yield " ".join(words), " ".join(WORDS[word] for word in words)
+def make_toy_data(tokenizer, count, seed=0):
+    def encode(text):
+        return [*tokenizer(text).input_ids, tokenizer.eos_token_id]
+
+    pairs = toy_pairs(count, seed)
+    return datasets.Dataset.from_list(
+        [{"input_ids": encode(source), "labels": encode(target)} for source, target in pairs]
+    )
+
+
+def build_toy_model(tokenizer, seed):
+    torch.manual_seed(seed)
+    config = MarianConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        forced_eos_token_id=None,
+        init_std=0.1,
+        scale_embedding=True,
+        dropout=0.0,
+    )
+    return MarianMTModel(config)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def toy_data(tokenizer):
-    def make(count, seed=0):
-        rows = []
-        for source, target in toy_pairs(count, seed):
-            rows.append(
-                {
-                    "input_ids": [*tokenizer(source).input_ids, tokenizer.eos_token_id],
-                    "labels": [*tokenizer(target).input_ids, tokenizer.eos_token_id],
-                }
-            )
-        return datasets.Dataset.from_list(rows)
+    return partial(make_toy_data, tokenizer)
+
+
+@pytest.fixture
+def toy_model(tokenizer):
+    def make(seed=0):
+        return build_toy_model(tokenizer, seed)
 
     return make
 
 
 @pytest.fixture
-def toy_model(tokenizer):
-    def make(seed=0, **changes):
-        torch.manual_seed(seed)
-        config = MarianConfig(
-            vocab_size=len(tokenizer),
-            d_model=32,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            max_position_embeddings=64,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-            forced_eos_token_id=None,
-            init_std=0.1,
-            scale_embedding=True,
-            dropout=0.0,
-            **changes,
-        )
-        return MarianMTModel(config)
+def warm_model(toy_model, warm_weights):
+    def make():
+        model = toy_model()
+        model.load_state_dict(warm_weights)
+        return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warm_weights(toy_data, tokenizer):
+    """Weights of a `toy_model` that has learned about half of the toy translation."""
+    model = build_toy_model(tokenizer, seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    examples, collate = list(toy_data(1000, seed=9)), DataCollatorForSeq2Seq(tokenizer)
+    draw = random.Random(0)
+    for _ in range(110):
+        model(**collate(draw.sample(examples, 32))).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
 
 
 @pytest.fixture

@@ -50,11 +50,11 @@ class ModelArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Train a Marian model and a joint BPE tokenizer on the training file instead."}
     )
-    vocab_size: int = field(default=6000, metadata={"help": "From scratch: of the tokenizer."})
-    layers: int = field(default=3, metadata={"help": "From scratch: of the encoder, and of the decoder."})
-    width: int = field(default=192, metadata={"help": "From scratch: d_model; the feed-forward width is 8/3 of it."})
+    vocab_size: int = field(default=1500, metadata={"help": "From scratch: of the tokenizer."})
+    layers: int = field(default=2, metadata={"help": "From scratch: of the encoder, and of the decoder."})
+    width: int = field(default=128, metadata={"help": "From scratch: d_model; the feed-forward width is 8/3 of it."})
     heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
-    dropout: float = field(default=0.2, metadata={"help": "From scratch."})
+    dropout: float = field(default=0.1, metadata={"help": "From scratch."})
 
 
 @dataclass

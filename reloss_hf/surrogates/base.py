@@ -115,18 +115,11 @@ class SurrogateLoss(nn.Module, ABC):
             token: for private repositories; by default the one that `hf auth login` stored.
 
         Raises:
-            ValueError: the class is unknown or not a `cls`, the format is newer, or a weight is missing,
-                superfluous or of another shape.
+            ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
+                or a weight is missing, superfluous or of another shape.
         """
-        folder = Path(name_or_path)
-        if folder.is_dir():
-            paths = folder / CONFIG_NAME, folder / WEIGHTS_NAME
-        else:
-            paths = tuple(
-                hf_hub_download(str(name_or_path), name, revision=revision, token=token)
-                for name in (CONFIG_NAME, WEIGHTS_NAME)
-            )
-        saved = json.loads(Path(paths[0]).read_text(encoding="utf-8"))
+        config, weights = (_locate(name_or_path, name, revision, token) for name in (CONFIG_NAME, WEIGHTS_NAME))
+        saved = json.loads(config.read_text(encoding="utf-8"))
         if saved.get("library_name") != "reloss_hf":
             raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
         if saved["format_version"] > FORMAT_VERSION:
@@ -135,7 +128,7 @@ class SurrogateLoss(nn.Module, ABC):
             )
         surrogate = cls._build(saved["surrogate_class"], saved["config"])
         surrogate.info = saved["info"]
-        _load_strictly(surrogate, load_file(paths[1]), name_or_path)
+        _load_strictly(surrogate, load_file(weights), name_or_path)
         return surrogate.eval().requires_grad_(False)
 
     @classmethod
@@ -166,6 +159,18 @@ def surrogate_class(name: str) -> type[SurrogateLoss]:
 
 def _subclasses(cls: type) -> list[type]:
     return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]
+
+
+def _locate(name_or_path: str | Path, file: str, revision: str | None, token: str | None) -> Path:
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path) / file
+    try:
+        return Path(hf_hub_download(str(name_or_path), file, revision=revision, token=token))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"surrogate {str(name_or_path)!r} is no folder here, and {file} could not be fetched from the hub "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _load_strictly(surrogate: SurrogateLoss, weights: dict[str, Tensor], source: str | Path) -> None:

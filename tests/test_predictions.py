@@ -1,0 +1,87 @@
+import json
+
+import pytest
+import torch
+
+from reloss_hf import Predictions
+from reloss_hf.predictions import PredictionStore
+
+
+def predictions(count, length=3, candidate=0, start=0):
+    return Predictions(
+        {"scores": torch.arange(float(count * length)).view(count, length), "grid": torch.ones(count, length, 2)},
+        [f"prediction {start + i}" for i in range(count)],
+        [f"reference {start + i}" for i in range(count)],
+        torch.full((count,), candidate),
+    )
+
+
+def test_shorter_tensors_are_padded_with_zeros_when_joined():
+    joined = Predictions.concatenate([predictions(2, length=3), predictions(1, length=5, candidate=1)])
+    assert joined.features["scores"].shape == (3, 5)
+    assert joined.features["scores"][0].tolist() == [0, 1, 2, 0, 0]
+    assert joined.features["grid"].shape == (3, 5, 2)
+    assert joined.candidates.tolist() == [0, 0, 1]
+
+
+def test_saved_and_loaded_they_are_the_same(tmp_path):
+    original = predictions(4)
+    original.references[0] = {"text": ["a", "ä"], "answer_start": [0, 3]}
+    original.save(tmp_path)
+    loaded = Predictions.load(tmp_path)
+    assert loaded.predictions == original.predictions
+    assert loaded.references == original.references
+    assert loaded.candidates.equal(original.candidates)
+    assert all(loaded.features[name].equal(value) for name, value in original.features.items())
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    predictions(1).save(tmp_path)
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
+    with pytest.raises(ValueError, match="format 7, newer than 1: upgrade"):
+        Predictions.load(tmp_path)
+
+
+def test_parts_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="'predictions': 1.*'references': 2"):
+        Predictions({}, ["a"], ["a", "b"], torch.zeros(1))
+
+
+def test_the_store_is_bounded_and_keeps_every_time_of_the_training():
+    store = PredictionStore(capacity=10)
+    for step in range(300):
+        store.add(predictions(4, candidate=step // 100, start=4 * step))
+    assert len(store) == 30
+    assert store.predictions().candidates.bincount().tolist() == [10, 10, 10]
+    assert store.room(1) == 0
+    assert store.room(3) == 10
+
+
+def test_predictions_with_nan_or_infinite_scores_are_skipped_and_counted():
+    store = PredictionStore(capacity=10)
+    bad = predictions(4)
+    bad.features["scores"][1, 2] = float("nan")
+    bad.features["scores"][3, 0] = float("-inf")
+    store.add(bad)
+    assert store.predictions().predictions == ["prediction 0", "prediction 2"]
+    assert store.skipped == 2
+
+
+def test_a_store_continues_where_it_was_saved(tmp_path):
+    store = PredictionStore(capacity=3)
+    store.add(predictions(2))
+    store.skipped = 5
+    store.save(tmp_path)
+    other = PredictionStore(capacity=3)
+    other.load(tmp_path)
+    other.add(predictions(2, start=2))
+    assert other.predictions().predictions == ["prediction 0", "prediction 1", "prediction 2"]
+    assert other.skipped == 5
+
+
+def test_an_empty_store_can_be_saved_and_loaded(tmp_path):
+    PredictionStore(capacity=3).save(tmp_path)
+    store = PredictionStore(capacity=3)
+    store.load(tmp_path)
+    assert len(store) == len(store.predictions()) == 0

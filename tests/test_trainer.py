@@ -1,0 +1,390 @@
+import json
+import logging
+import random
+
+import evaluate
+import pytest
+import torch
+from conftest import SacrebleuModule
+from torch import nn
+from torch.nn.functional import softplus
+from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
+
+from reloss_hf import (
+    NgramSurrogate,
+    ReLossCallback,
+    ReLossSeq2SeqTrainer,
+    ReLossSeq2SeqTrainingArguments,
+    ReLossTrainer,
+    ReLossTrainingArguments,
+    SurrogateLoss,
+    TokenErrorProbability,
+    TokenSurrogate,
+)
+
+
+def last_word_accuracy(predictions, references):
+    """Cross-entropy, which minds all words alike, cannot order this."""
+    pairs = zip(predictions, references, strict=True)
+    return sum(p.split()[-1:] == r.split()[-1:] for p, r in pairs) / len(references)
+
+
+class LastTokensSurrogate(TokenSurrogate):
+    """A surrogate as a user may write one: the sharpened error probability of a target's last two tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.zeros(()))
+
+    def score(self, features):
+        log_probs, mask = features["target_log_probs"], features["target_mask"]
+        rows = torch.arange(len(mask), device=mask.device)
+        chosen = torch.stack([log_probs[rows, (mask.sum(1) - k).clamp(min=0)] for k in (1, 2)])
+        return 1 - (softplus(self.sharpness) * chosen.sum(0)).exp() * mask.any(1)
+
+
+@pytest.fixture
+def build(warm_model, toy_data, tokenizer, collator, tmp_path):
+    """A ReLoss trainer of 30 steps, to learn from step 20 on, unless told otherwise."""
+
+    def make(cls=ReLossSeq2SeqTrainer, train=640, model=None, trainer=None, **changes):
+        kind = ReLossTrainingArguments if cls is ReLossTrainer else ReLossSeq2SeqTrainingArguments
+        settings = {
+            "output_dir": str(tmp_path / "out"),
+            "max_steps": 30,
+            "surrogate_start": 20,
+            "surrogate_snapshots": 4,
+            "surrogate_snapshot_size": 128,
+            "surrogate_group_size": 4,
+            "surrogate_class": "LastTokensSurrogate",
+            "per_device_train_batch_size": 32,
+            "learning_rate": 3e-3,
+            "logging_steps": 5,
+            "save_strategy": "no",
+            "report_to": "none",
+            "use_cpu": True,
+            "disable_tqdm": True,
+        }
+        arguments = {
+            "train_dataset": toy_data(train) if isinstance(train, int) else train,
+            "eval_dataset": toy_data(96, seed=1),
+            "processing_class": tokenizer,
+            "data_collator": collator,
+            "metric": last_word_accuracy,
+        }
+        return cls(model=model or warm_model(), args=kind(**settings | changes), **arguments | (trainer or {}))
+
+    return make
+
+
+def history(trainer, name):
+    return {entry["step"]: entry[name] for entry in trainer.state.log_history if name in entry}
+
+
+def test_the_readmes_call_learns_a_surrogate_on_the_way_and_trains_with_it(build, tmp_path):
+    trainer = build(predict_with_generate=True)
+    trainer.train()
+    assert trainer.surrogate_report.objection is None
+    assert history(trainer, "surrogate_in_force") == {5: 0, 10: 0, 15: 0, 20: 0, 25: 1, 30: 1}
+    assert set(history(trainer, "surrogate_loss")) == {25, 30}
+    assert set(history(trainer, "cross_entropy")) == {5, 10, 15, 20, 25, 30}
+    spearman = history(trainer, "surrogate_spearman")
+    assert spearman == {20: trainer.surrogate_report.spearman}
+    assert history(trainer, "cross_entropy_spearman")[20] < spearman[20]
+    trainer.surrogate.save_pretrained(tmp_path / "surrogate")
+    assert isinstance(SurrogateLoss.from_pretrained(tmp_path / "surrogate"), LastTokensSurrogate)
+
+
+@pytest.mark.parametrize(("start", "first"), [(20, 20), (0.5, 15), (0.9, 27)])
+def test_the_loss_is_replaced_at_the_right_step(build, start, first):
+    seen = []
+
+    class Watch(ReLossSeq2SeqTrainer):
+        def compute_loss(self, *arguments, **keywords):
+            seen.append(self.surrogate_in_force)
+            return super().compute_loss(*arguments, **keywords)
+
+    build(Watch, surrogate_start=start).train()
+    assert seen == [False] * first + [True] * (30 - first)
+
+
+def gradients(trainer, inputs, loss):
+    trainer.model.zero_grad()
+    loss(trainer.model, inputs).backward()
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+
+def test_after_the_switch_gradients_come_from_the_surrogate_alone(build, collator):
+    surrogate = TokenErrorProbability()
+    trainer = build(surrogate_start=0, trainer={"surrogate": surrogate, "metric": None})
+    inputs = collator([trainer.train_dataset[i] for i in range(8)])
+
+    def by_hand(model, inputs):
+        p = model(**inputs).logits.softmax(-1).gather(2, inputs["labels"].clamp(min=0).unsqueeze(2)).squeeze(2)
+        mask = inputs["labels"] != -100
+        return (((1 - p) * mask).sum(1) / mask.sum(1)).mean()
+
+    torch.testing.assert_close(
+        gradients(trainer, inputs, trainer.compute_loss), gradients(trainer, inputs, by_hand), atol=1e-6, rtol=1e-4
+    )
+
+
+def test_a_share_of_cross_entropy_stays_if_asked_for(build, collator):
+    trainer = build(
+        surrogate_start=0, surrogate_cross_entropy_share=0.25, label_smoothing_factor=0.1,
+        trainer={"surrogate": TokenErrorProbability(), "metric": None},
+    )  # fmt: skip
+    trainer.model.eval()
+    inputs = dict(collator([trainer.train_dataset[i] for i in range(8)]))
+    inputs["decoder_input_ids"] = trainer.model.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
+    smoothed = Trainer.compute_loss(trainer, trainer.model, dict(inputs))
+    trainer.args.surrogate_cross_entropy_share = 0.0
+    surrogate = trainer.compute_loss(trainer.model, inputs)
+    trainer.args.surrogate_cross_entropy_share = 0.25
+    blended = trainer.compute_loss(trainer.model, inputs)
+    torch.testing.assert_close(blended, 0.75 * surrogate + 0.25 * smoothed)
+
+
+def final_weights(trainer):
+    trainer.train()
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_until_the_switch_it_trains_as_the_plain_trainer_does(
+    build, toy_model, toy_data, tokenizer, collator, tmp_path
+):
+    for smoothing in (0.0, 0.1):
+        collator.model = toy_model() if smoothing else None
+        ours = final_weights(
+            build(model=toy_model(), max_steps=12, surrogate_start=None, label_smoothing_factor=smoothing)
+        )
+        collecting = final_weights(
+            build(model=toy_model(), max_steps=12, surrogate_start=11, surrogate_snapshots=11,
+                  label_smoothing_factor=smoothing, surrogate_snapshot_size=16,
+                  trainer={"callbacks": [NeverLearn()]})
+        )  # fmt: skip
+        plain = Seq2SeqTrainer(
+            model=toy_model(),
+            args=Seq2SeqTrainingArguments(
+                str(tmp_path / "plain"), max_steps=12, per_device_train_batch_size=32, learning_rate=3e-3,
+                label_smoothing_factor=smoothing, report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no",
+            ),
+            train_dataset=toy_data(640),
+            processing_class=tokenizer,
+            data_collator=collator,
+        )  # fmt: skip
+        expected = final_weights(plain)
+        assert ours.equal(expected)
+        assert collecting.equal(expected)
+
+
+class NeverLearn(ReLossCallback):
+    def should_switch(self, args, state):
+        return False
+
+
+@pytest.mark.parametrize("start", [None, 0])
+def test_eight_accumulated_batches_of_one_are_one_batch_of_eight(build, toy_data, start):
+    same_length = toy_data(400).filter(lambda row: len(row["labels"]) == 8).select(range(24))
+    given = {} if start is None else {"surrogate": NgramSurrogate()}
+    weights = [
+        final_weights(
+            build(per_device_train_batch_size=size, gradient_accumulation_steps=8 // size, max_steps=3, optim="sgd",
+                  train=same_length, surrogate_start=start, trainer={"metric": None} | given)
+        )
+        for size in (8, 1)
+    ]  # fmt: skip
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-5)
+
+
+def count_forward_passes(trainer):
+    calls = []
+    trainer.model.register_forward_hook(lambda *_: calls.append(1))
+    trainer.train()
+    return len(calls)
+
+
+def test_forced_predictions_cost_no_forward_pass(build):
+    trainer = build()
+    assert count_forward_passes(trainer) == 30
+    assert len(trainer.predictions) == 4 * 128 * 2  # as many corruptions as predictions
+
+
+def test_predictions_are_collected_over_the_whole_warm_up(build):
+    trainer = build()
+    trainer.train()
+    counts = {c: int((trainer.predictions.candidates == c).sum()) for c in range(-4, 4)}
+    assert counts == dict.fromkeys(range(-4, 4), 128)
+
+
+def test_generated_predictions_are_of_the_held_out_slice(build, toy_data, tokenizer):
+    held_out = toy_data(60, seed=5)
+    trainer = build(surrogate_predictions="generate", trainer={"surrogate_dataset": held_out})
+    trainer.train()
+    references = set(tokenizer.batch_decode(list(held_out["labels"]), skip_special_tokens=True))
+    assert set(trainer.predictions.references) == references
+    assert trainer.predictions.candidates.bincount().tolist() == [60] * 4
+
+
+def test_a_surrogate_of_the_models_own_output_is_given_the_same_as_a_loss(build):
+    trainer = build(
+        surrogate_predictions="generate", surrogate_class="PrefixNgramSurrogate", surrogate_start=26,
+        surrogate_snapshots=2,
+        trainer={"metric": "sacrebleu"},
+    )  # fmt: skip
+    trainer.train()
+    assert {"prefix_log_probs", "target_classes"} <= set(trainer.predictions.features)
+    trainer.surrogate = trainer.learner.surrogate
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator([trainer.train_dataset[i] for i in range(4)]))
+    loss.backward()
+    assert loss.isfinite()
+    assert trainer.surrogate_in_force
+
+
+def test_a_given_surrogate_needs_neither_metric_nor_tokenizer(build, tmp_path):
+    NgramSurrogate().save_pretrained(tmp_path / "surrogate")
+    trainer = build(surrogate_start=0, max_steps=3, trainer={
+        "surrogate": tmp_path / "surrogate", "metric": None, "processing_class": None
+    })  # fmt: skip
+    trainer.train()
+    assert history(trainer, "surrogate_in_force") == {}
+    assert trainer.surrogate_in_force
+    assert len(trainer.predictions) == 0
+
+
+def test_a_shuffled_metric_is_refused_and_training_stays_on_cross_entropy(build, caplog):
+    draw = random.Random(0)
+    with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
+        trainer = build(trainer={"metric": lambda predictions, references: draw.random()})
+        trainer.train()
+    assert trainer.surrogate is None
+    assert abs(trainer.surrogate_report.spearman) < trainer.surrogate_report.chance
+    assert [r.getMessage() for r in caplog.records if "stays on cross-entropy" in r.getMessage()]
+    assert set(history(trainer, "surrogate_in_force").values()) == {0}
+
+
+def test_eval_loss_is_the_loss_in_force_also_where_predictions_are_generated(build, toy_model):
+    surrogate = TokenErrorProbability()
+    for generate in (False, True):
+        trainer = build(
+            surrogate_start=2, max_steps=4, eval_strategy="steps", eval_steps=1, predict_with_generate=generate,
+            per_device_eval_batch_size=96, model=toy_model(), trainer={"surrogate": surrogate, "metric": None},
+        )  # fmt: skip
+        trainer.train()
+        losses = history(trainer, "eval_loss")
+        assert losses[1] > 1 > losses[2] > 0
+        inputs = trainer.data_collator([trainer.eval_dataset[i] for i in range(96)])
+        with torch.no_grad():
+            assert trainer.compute_loss(trainer.model, inputs).item() == pytest.approx(losses[4], rel=1e-4)
+
+
+def test_a_callback_of_ones_own_decides_instead(build):
+    class Early(ReLossCallback):
+        def should_switch(self, args, state):
+            return state.global_step >= 12
+
+    trainer = build(trainer={"callbacks": [Early()]})
+    trainer.train()
+    assert set(history(trainer, "surrogate_spearman")) == {12}
+    assert len([c for c in trainer.callback_handler.callbacks if isinstance(c, ReLossCallback)]) == 1
+
+
+def test_nan_logits_are_skipped_and_counted(build, caplog):
+    trainer = build()
+    original = trainer.task.forced_predictions
+
+    def poisoned(*arguments):
+        predictions = original(*arguments)
+        predictions.features["target_log_probs"][::16] = float("nan")
+        return predictions
+
+    trainer.task.forced_predictions = poisoned
+    with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
+        trainer.train()
+    assert "predictions with NaN or infinite scores were left out" in caplog.text
+    assert trainer.predictions.features["target_log_probs"].isfinite().all()
+
+
+@pytest.mark.parametrize("saved_at", [10, 20, 25])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(build, tmp_path, saved_at):
+    unbroken = build(save_strategy="steps", save_steps=saved_at)
+    expected = final_weights(unbroken)
+    resumed = build(output_dir=str(tmp_path / "resumed"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{saved_at}"))
+    found = torch.cat([p.detach().flatten() for p in resumed.model.parameters()])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert resumed.surrogate_report.spearman == unbroken.surrogate_report.spearman
+
+
+def test_a_saved_model_has_its_surrogate_beside_it(build, tmp_path):
+    trainer = build()
+    trainer.train()
+    trainer.save_model(tmp_path / "final")
+    AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "final")
+    saved = SurrogateLoss.from_pretrained(tmp_path / "final" / "surrogate")
+    assert saved.info["spearman"] == trainer.surrogate_report.spearman
+    assert not (tmp_path / "final" / "reloss_state").exists()
+
+
+def test_the_plain_trainer_works_likewise(build):
+    trainer = build(ReLossTrainer, trainer={"metric": SacrebleuModule()})
+    trainer.train()
+    assert trainer.surrogate_report.metric == "sacrebleu_module"
+
+
+REFUSED = [
+    ({"surrogate_start": 30}, {}, "surrogate_start=30 lies beyond the run, which has 30 steps"),
+    ({"surrogate_start": -1}, {}, "surrogate_start=-1"),
+    ({"surrogate_start": 1.5}, {}, "surrogate_start=1.5"),
+    ({"surrogate_start": 0}, {}, "surrogate_start=0 leaves no predictions"),
+    ({"surrogate_predictions": "sampled"}, {}, "surrogate_predictions='sampled' must be 'forced' or 'generate'"),
+    ({"surrogate_cross_entropy_share": 2}, {}, "surrogate_cross_entropy_share=2"),
+    ({"surrogate_snapshots": 0}, {}, "surrogate_snapshots=0"),
+    (
+        {"surrogate_snapshot_size": 4, "surrogate_group_size": 8},
+        {},
+        "surrogate_snapshot_size=4.*surrogate_group_size=8",
+    ),
+    ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
+    ({}, {"metric": None}, "metric=None.*pass metric=, or surrogate="),
+    ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
+    ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
+    ({"surrogate_predictions": "generate"}, {"eval_dataset": None}, "pass surrogate_dataset="),
+    ({}, {"compute_loss_func": print}, "compute_loss_func="),
+    ({}, {"metric": lambda p, r: {"a": 1.0, "b": 2.0}}, r"\['a', 'b'\]: name one of them by metric_key="),
+    ({}, {"metric": "/nonesuch/metric.py"}, "metric='/nonesuch/metric.py' could not be loaded"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "trainer", "message"), REFUSED)
+def test_bad_input_is_refused_before_any_step(build, monkeypatch, arguments, trainer, message):
+    monkeypatch.setattr(Trainer, "training_step", lambda *_, **__: pytest.fail("a step was made"))
+    monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        build(**arguments, trainer=trainer).train()
+
+
+def test_arguments_of_the_plain_trainer_are_refused(toy_model):
+    with pytest.raises(TypeError, match="pass ReLossTrainingArguments"):
+        ReLossTrainer(model=toy_model(), args=None)
+
+
+def test_labels_that_are_missing_are_named_at_the_first_step(build, toy_data):
+    with pytest.raises(ValueError, match="no 'labels', only.*input_ids"):
+        build(train=toy_data(64).remove_columns("labels")).train()
+
+
+def test_a_surrogate_for_another_task_is_refused(build):
+    class SpanLoss(TokenErrorProbability):
+        task = "question_answering"
+
+    with pytest.raises(ValueError, match="SpanLoss is for the task 'question_answering'.*'token_sequence'"):
+        build(trainer={"surrogate": SpanLoss()})
+
+
+def test_a_checkpoint_holds_the_store_and_the_phase(build, tmp_path):
+    build(save_strategy="steps", save_steps=10, max_steps=21).train()
+    state = json.loads((tmp_path / "out" / "checkpoint-10" / "reloss_state" / "state.json").read_text())
+    assert state == {"learns": True, "report": None}
+    assert (tmp_path / "out" / "checkpoint-10" / "reloss_state" / "predictions.safetensors").exists()
+    assert not (tmp_path / "out" / "checkpoint-10" / "surrogate").exists()
