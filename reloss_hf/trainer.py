@@ -90,8 +90,11 @@ class ReLossMixin:
         return self.surrogate is not None and self.reloss_callback.should_switch(self.args, self.state)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        if self._learns and self.reloss_callback.should_learn(self.args, self.state):
-            self.learn_surrogate()
+        if self._learns:
+            if self.reloss_callback.should_learn(self.args, self.state):
+                self.learn_surrogate()
+            elif self.args.surrogate_predictions == "generate" and self._collects():
+                self._collect_generated(model)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -101,45 +104,36 @@ class ReLossMixin:
             loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
             if model.training:
                 self._track(cross_entropy=loss, surrogate_in_force=torch.zeros_like(loss))
-                if self._learns and self.reloss_callback.should_collect(self.args, self.state):
-                    self._collect(model, outputs, inputs)
+                if self.args.surrogate_predictions == "forced" and self._collects():
+                    self._collect_forced(outputs, inputs)
         else:
             loss, outputs = self._surrogate_loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
 
     def learn_surrogate(self) -> None:
-        """Learn from the predictions collected so far, on one process for all. Where the surrogate orders held-out
-        predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
+        """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
+        orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
         everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
-        result: list[Any] = [None]
-        if self.accelerator.is_main_process:
-            try:
-                report = self.learner.learn(everything)
-                result = [(report, self.learner.surrogate.cpu())]
-            except (ValueError, RuntimeError) as error:
-                result = [error]
-        broadcast_object_list(result)
-        if isinstance(result[0], Exception):
-            raise result[0]
-        self.surrogate_report, surrogate = result[0]
+        outcome = [self._learn(everything) if self.accelerator.is_main_process else None]
+        broadcast_object_list(outcome)
+        surrogate, self.surrogate_report, objection = outcome[0]
         if self._store.skipped:
             logger.warning("%d predictions with NaN or infinite scores were left out", self._store.skipped)
-        if self.surrogate_report.objection:
-            if self.is_world_process_zero():
-                logger.warning("Training stays on cross-entropy: %s", self.surrogate_report.objection)
-        else:
+        if objection is None:
             self.surrogate = surrogate.to(self.args.device)
-        report = self.surrogate_report
-        self.log(
-            {
-                "surrogate_spearman": report.spearman,
-                "surrogate_spearman_within": report.spearman_within,
-                "cross_entropy_spearman": report.spearman_cross_entropy,
-                "cross_entropy_spearman_within": report.spearman_cross_entropy_within,
-                "surrogate_learning_seconds": report.seconds,
-            }
-        )
+        elif self.is_world_process_zero():
+            logger.warning("Training stays on cross-entropy: %s", objection)
+        if self.surrogate_report is not None:
+            self.log(
+                {
+                    "surrogate_spearman": self.surrogate_report.spearman,
+                    "surrogate_spearman_within": self.surrogate_report.spearman_within,
+                    "cross_entropy_spearman": self.surrogate_report.spearman_cross_entropy,
+                    "cross_entropy_spearman_within": self.surrogate_report.spearman_cross_entropy_within,
+                    "surrogate_learning_seconds": self.surrogate_report.seconds,
+                }
+            )
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
@@ -185,30 +179,42 @@ class ReLossMixin:
             raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
         if not isinstance(metric, GroupMetric):
             metric = GroupMetric(metric, metric_key, lower_is_better)
+        size = self.args.surrogate_group_size
         prediction, reference = self.task.sample_pair()
-        metric([prediction], [reference], [[0]])
+        metric([prediction] * size, [reference] * size, [range(size)])
         learner = SurrogateLearner(
             metric,
             self.args.surrogate_class or self.task.default_surrogate.__name__,
-            group_size=self.args.surrogate_group_size,
+            group_size=size,
             seed=self.args.seed,
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
         )
-        generated = self.args.surrogate_predictions == "generate"
-        name, dataset = (
-            ("surrogate_dataset", self.surrogate_dataset) if generated else ("train_dataset", self.train_dataset)
-        )
-        if generated and (dataset is None or isinstance(dataset, dict)):
-            raise ValueError(
-                f"surrogate_predictions='generate' needs one data set to decode: pass surrogate_dataset= (it is now "
-                f"{type(dataset).__name__}, from eval_dataset)"
-            )
-        if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
+        self._require_examples(learner.smallest_data_set)
+        return learner
+
+    def _require_examples(self, smallest: int) -> None:
+        if self.args.surrogate_predictions == "forced":
+            name, dataset = "train_dataset", self.train_dataset
+        else:
+            name, dataset = "surrogate_dataset", self.surrogate_dataset
+            if dataset is None or isinstance(dataset, dict) or not hasattr(dataset, "__len__"):
+                raise ValueError(
+                    f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
+                    f"{type(dataset).__name__}: pass surrogate_dataset="
+                )
+        if hasattr(dataset, "__len__") and len(dataset) < smallest:
             raise ValueError(
                 f"{name} has {len(dataset)} examples; surrogate_group_size={self.args.surrogate_group_size} needs at "
-                f"least {learner.smallest_data_set}, to learn from some groups and be judged on others"
+                f"least {smallest}, to learn from some groups and be judged on others"
             )
-        return learner
+
+    def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
+        """The surrogate, the report, and why it should not be used, if so."""
+        try:
+            report = self.learner.learn(predictions)
+        except (ValueError, RuntimeError) as error:
+            return None, None, f"no surrogate could be learned: {error}"
+        return self.learner.surrogate.cpu(), report, report.objection
 
     def _surrogate_loss(self, model, inputs):
         share = self.args.surrogate_cross_entropy_share
@@ -226,33 +232,32 @@ class ReLossMixin:
             )
         return (1 - share) * surrogate + share * cross_entropy if share else surrogate, outputs
 
+    def _collects(self) -> bool:
+        return self._learns and self.reloss_callback.should_collect(self.args, self.state)
+
     @torch.no_grad()
-    def _collect(self, model, outputs, inputs) -> None:
+    def _collect_forced(self, outputs, inputs) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        if self.args.surrogate_predictions == "generate":
-            if self._store.room(candidate.id):
-                self._collect_generated(model, candidate)
-            return
-        generator = torch.Generator().manual_seed(
-            hash((self.args.seed, self.args.process_index, self.state.global_step, len(self._store)))
-        )
+        seed = hash((self.args.seed, self.args.process_index, self.state.global_step, len(self._store)))
+        generator = torch.Generator().manual_seed(seed)
         for source in (candidate, candidate.corrupted()):
             room = self._store.room(source.id)
             if room:
                 self._store.add(self.task.forced_predictions(outputs, inputs, source, room, generator))
 
-    def _collect_generated(self, model, candidate: Candidate) -> None:
+    def _collect_generated(self, model) -> None:
+        candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
+        if self._store.room(candidate.id) < self._store.capacity:  # done in an earlier micro-batch of this step
+            return
         size = min(self.args.surrogate_snapshot_size, len(self.surrogate_dataset))
         mine = Subset(self.surrogate_dataset, range(self.args.process_index, size, self.args.world_size))
         collator = self._get_collator_with_removed_columns(self.data_collator)
-        loader = DataLoader(mine, batch_size=self.args.eval_batch_size, collate_fn=collator)
-        reads = self.learner.surrogate.reads
-        bare = extract_model_from_parallel(model)
-        bare.eval()
-        for inputs in loader:
+        model = extract_model_from_parallel(model).eval()
+        for inputs in DataLoader(mine, batch_size=self.args.eval_batch_size, collate_fn=collator):
             self.task.require_labels(inputs)
-            self._store.add(self.task.generated_predictions(bare, self._prepare_inputs(inputs), candidate, reads))
-        bare.train()
+            inputs = self._prepare_inputs(inputs)
+            self._store.add(self.task.generated_predictions(model, inputs, candidate, self.learner.surrogate.reads))
+        model.train()
 
     def _track(self, **values: torch.Tensor) -> None:
         for name, value in values.items():

@@ -278,6 +278,27 @@ def test_eval_loss_is_the_loss_in_force_also_where_predictions_are_generated(bui
             assert trainer.compute_loss(trainer.model, inputs).item() == pytest.approx(losses[4], rel=1e-4)
 
 
+def test_a_metric_that_raises_midway_is_named_with_its_inputs_and_training_goes_on(build, caplog):
+    def picky(predictions, references):
+        if len(set(references)) > 1:
+            raise ArithmeticError("too many references")
+        return 1.0
+
+    with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
+        trainer = build(trainer={"metric": picky})
+        trainer.train()
+    assert "stays on cross-entropy: no surrogate could be learned" in caplog.text
+    assert "ArithmeticError: too many references" in caplog.text
+    assert "predictions=[" in caplog.text
+    assert trainer.state.global_step == 30
+
+
+def test_too_few_predictions_until_the_switch_are_named_and_training_goes_on(build, caplog):
+    with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
+        build(surrogate_start=1, per_device_train_batch_size=8, max_steps=3).train()
+    assert "predictions of 8 different examples" in caplog.text
+
+
 def test_a_callback_of_ones_own_decides_instead(build):
     class Early(ReLossCallback):
         def should_switch(self, args, state):

@@ -98,6 +98,7 @@ def main() -> None:
         experiment.arm("cross_entropy", warm_start, surrogate_start=None),
         experiment.arm("surrogate", warm_start),
     ]
+    rows[1]["spearman"] = rows[2]["report"] and rows[2]["report"]["spearman_cross_entropy"]
     if args.process_index == 0:
         results = {"arms": rows, "command": " ".join(sys.argv)}
         (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -150,11 +151,18 @@ class Experiment:
         if train:
             trainer.train(resume_from_checkpoint=warm_start)
             trainer.save_model()
-        row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
+        row = {
+            "arm": arm,
+            "updates": trainer.state.global_step,
+            "seconds": round(time.perf_counter() - started, 1),
+            "spearman": None,
+            "report": None,
+        }
         report = trainer.surrogate_report
         if report is not None:
-            row |= {"spearman": report.spearman, "refused": report.objection, "report": report.as_dict()}
-            plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
+            row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
+            if self.args.process_index == 0:
+                plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
         for split, suffix in (("test", ""), ("validation", "_validation")):
             for beams in (1, self.data_args.num_beams):
                 name = f"bleu_{'greedy' if beams == 1 else f'beam{beams}'}{suffix}"
@@ -275,13 +283,12 @@ def print_table(rows: list[dict]) -> None:
     columns = [name for name in rows[-1] if name.startswith("bleu_")]
     print(f"\n| arm | {' | '.join(columns)} | Spearman | updates | seconds |")
     print("|---" * (len(columns) + 4) + "|")
-    spearmans = {"surrogate": rows[-1]["spearman"], "cross_entropy": rows[-1]["report"]["spearman_cross_entropy"]}
     for row in rows:
         scores = " | ".join(f"{row[name]:.2f}" for name in columns)
-        spearman = f"{spearmans[row['arm']]:.3f}" if row["arm"] in spearmans else ""
+        spearman = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
         print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
     print(f"\nsacreBLEU {rows[-1]['signature']}")
-    if rows[-1]["refused"]:
+    if rows[-1].get("refused"):
         print(f"The surrogate was refused, so both arms trained on cross-entropy: {rows[-1]['refused']}")
 
 
