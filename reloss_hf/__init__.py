@@ -6,6 +6,7 @@ from .learner import HeldOutGroups, LearningReport, SurrogateLearner
 from .metrics import GroupMetric
 from .predictions import Predictions
 from .surrogates import (
+    LogNgramSurrogate,
     NgramSurrogate,
     PrefixNgramSurrogate,
     SurrogateLoss,
@@ -23,6 +24,7 @@ __all__ = [
     "GroupMetric",
     "HeldOutGroups",
     "LearningReport",
+    "LogNgramSurrogate",
     "NgramSurrogate",
     "Predictions",
     "PrefixNgramSurrogate",

@@ -105,7 +105,7 @@ class SurrogateLearner:
     to rank them: `minimise -spearman(-mean loss of a group, metric of the group) + penalty · gradient_penalty`.
 
     Example:
-        >>> learner = SurrogateLearner("sacrebleu", surrogate="NgramSurrogate")
+        >>> learner = SurrogateLearner("sacrebleu", surrogate="LogNgramSurrogate")
         >>> report = learner.learn("out/predictions")
         >>> learner.surrogate.save_pretrained("out/surrogate")
 
@@ -135,7 +135,7 @@ class SurrogateLearner:
     def __init__(
         self,
         metric: GroupMetric | MetricLike,
-        surrogate: SurrogateLoss | str = "NgramSurrogate",
+        surrogate: SurrogateLoss | str = "LogNgramSurrogate",
         *,
         group_size: int = 8,
         groups: int = 2048,

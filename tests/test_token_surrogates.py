@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import logsigmoid
 
 from reloss_hf import (
+    LogNgramSurrogate,
     NgramSurrogate,
     PrefixNgramSurrogate,
     SurrogateLoss,
@@ -16,9 +17,10 @@ from reloss_hf import (
     gradient_penalty,
 )
 
-READING_TARGETS = [TokenCrossEntropy, TokenErrorProbability, NgramSurrogate, TransformerTokenSurrogate]
-ALL = [*READING_TARGETS, PrefixNgramSurrogate]
-MONOTONE = [TokenCrossEntropy, TokenErrorProbability, NgramSurrogate, PrefixNgramSurrogate]
+HAND_MADE = [TokenCrossEntropy, TokenErrorProbability]
+NGRAMS = [NgramSurrogate, LogNgramSurrogate, PrefixNgramSurrogate]
+ALL = [*HAND_MADE, *NGRAMS, TransformerTokenSurrogate]
+MONOTONE = [*HAND_MADE, *NGRAMS]
 
 
 def draw(*shape, seed=0):
@@ -103,7 +105,13 @@ def test_a_monotone_loss_never_rewards_a_lower_target_probability(cls):
 
 
 @pytest.mark.parametrize(
-    ("cls", "matters"), [(TransformerTokenSurrogate, True), (NgramSurrogate, True), (TokenErrorProbability, False)]
+    ("cls", "matters"),
+    [
+        (TransformerTokenSurrogate, True),
+        (NgramSurrogate, True),
+        (LogNgramSurrogate, True),
+        (TokenErrorProbability, False),
+    ],
 )
 def test_the_order_of_tokens_matters_to_the_papers_surrogate_and_to_n_grams(cls, matters):
     features = {name: value[:1] for name, value in token_features().items() if name in TokenSurrogate.reads}
@@ -113,8 +121,9 @@ def test_the_order_of_tokens_matters_to_the_papers_surrogate_and_to_n_grams(cls,
     assert torch.allclose(surrogate(features), surrogate(shuffled), atol=1e-5) is not matters
 
 
-def test_the_n_gram_match_is_what_its_formula_says():
-    surrogate = NgramSurrogate(max_order=3)
+@pytest.mark.parametrize("cls", [NgramSurrogate, LogNgramSurrogate])
+def test_the_n_gram_match_is_what_its_formula_says(cls):
+    surrogate = cls(max_order=3)
     with torch.no_grad():
         surrogate.sharpness.fill_(1.3)
         surrogate.order_logits.copy_(torch.tensor([0.1, -0.4, 0.7]))
@@ -124,7 +133,10 @@ def test_the_n_gram_match_is_what_its_formula_says():
         p = features["target_log_probs"][i, :length].exp()
         q = p**a / (p**a + (1 - p) ** a)
         matches = [torch.stack([q[t : t + n].prod() for t in range(length - n + 1)]).mean() for n in (1, 2, 3)]
-        expected = 1 - (surrogate.order_logits.softmax(0) * torch.stack(matches)).sum()
+        matches = torch.stack(matches)
+        floor = torch.tensor(-3.0).exp()
+        values = 1 - matches if cls is NgramSurrogate else -((matches + floor) / (1 + floor)).log()
+        expected = (surrogate.order_logits.softmax(0) * values).sum()
         torch.testing.assert_close(surrogate(features)[i], expected)
 
 

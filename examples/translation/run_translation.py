@@ -22,6 +22,7 @@ import datasets
 import matplotlib
 from from_scratch import build_model, train_tokenizer
 from sacrebleu.metrics import BLEU
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -93,12 +94,11 @@ def main() -> None:
     if get_last_checkpoint(make_folder(out / "warm_start")) is None:
         experiment.trainer("warm_start", out / "initial_model", callbacks=[WarmStart()]).train()
     warm_start = get_last_checkpoint(out / "warm_start")
-    rows = [
-        experiment.arm("warm_start", warm_start, train=False, surrogate_start=None),
-        experiment.arm("cross_entropy", warm_start, surrogate_start=None),
-        experiment.arm("surrogate", warm_start),
-    ]
-    rows[1]["spearman"] = rows[2]["report"] and rows[2]["report"]["spearman_cross_entropy"]
+    start = {"arm": "warm_start", "updates": int(warm_start.rsplit("-", 1)[1]), "seconds": 0.0}
+    cross_entropy = experiment.arm("cross_entropy", warm_start, surrogate_start=None)
+    surrogate = experiment.arm("surrogate", warm_start)
+    cross_entropy["spearman"] = surrogate["report"]["spearman_cross_entropy"] if "report" in surrogate else None
+    rows = [start | experiment.bleu("warm_start", warm_start), cross_entropy, surrogate]
     if args.process_index == 0:
         results = {"arms": rows, "command": " ".join(sys.argv)}
         (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -141,51 +141,46 @@ class Experiment:
             callbacks=callbacks,
         )
 
-    def arm(self, arm: str, warm_start: str, train: bool = True, **changes) -> dict:
-        """Continue the warm start, if `train`; the row of the results for what comes out."""
+    def arm(self, arm: str, warm_start: str, **changes) -> dict:
+        """Continue the warm start; the row of the results for what comes out."""
         path = make_folder(self.out / arm) / "row.json"
+        if not path.exists():
+            trainer = self.trainer(arm, warm_start, **changes)
+            started = time.perf_counter()
+            trainer.train(resume_from_checkpoint=warm_start)
+            row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
+            trainer.save_model()
+            report = trainer.surrogate_report
+            if report is not None:
+                row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
+            if self.args.process_index == 0:
+                path.write_text(json.dumps(row, indent=2))
+                if report is not None:
+                    plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
+        return json.loads(path.read_text()) | self.bleu(arm, self.out / arm)
+
+    def bleu(self, arm: str, folder: str | Path) -> dict:
+        """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU."""
+        path = make_folder(self.out / arm) / "bleu.json"
         if path.exists():
             return json.loads(path.read_text())
-        trainer = self.trainer(arm, warm_start, **changes)
-        started = time.perf_counter()
-        if train:
-            trainer.train(resume_from_checkpoint=warm_start)
-            trainer.save_model()
-        row = {
-            "arm": arm,
-            "updates": trainer.state.global_step,
-            "seconds": round(time.perf_counter() - started, 1),
-            "spearman": None,
-            "report": None,
-        }
-        report = trainer.surrogate_report
-        if report is not None:
-            row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
-            if self.args.process_index == 0:
-                plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(self.args.device).eval()
+        collate = DataCollatorForSeq2Seq(self.tokenizer, model=model)
+        scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
-            for beams in (1, self.data_args.num_beams):
-                name = f"bleu_{'greedy' if beams == 1 else f'beam{beams}'}{suffix}"
-                row[name], row["lowercased_" + name], row["signature"] = self.bleu(trainer, split, beams)
-        if self.args.process_index == 0:
-            path.write_text(json.dumps(row, indent=2))
-        return row
-
-    def bleu(self, trainer: ReLossSeq2SeqTrainer, split: str, beams: int) -> tuple[float, float, str]:
-        """Cased and lowercased sacreBLEU of the model's translations, and the signature of the former."""
-        output = trainer.predict(
-            self.tokenized[split], num_beams=beams, max_length=self.data_args.max_target_length + 1
-        ).predictions
-        output[output < 0] = self.tokenizer.pad_token_id
-        hypotheses = [text.strip() for text in self.tokenizer.batch_decode(output, skip_special_tokens=True)]
-        references = [[pair[self.data_args.target_lang] for pair in self.raw[split]["translation"]]]
-        cased, lowercased = BLEU(), BLEU(lowercase=True)
-        score = cased.corpus_score(hypotheses, references).score
-        return (
-            round(score, 2),
-            round(lowercased.corpus_score(hypotheses, references).score, 2),
-            str(cased.get_signature()),
-        )
+            references = [[pair[self.data_args.target_lang] for pair in self.raw[split]["translation"]]]
+            for beams, name in ((1, "greedy"), (self.data_args.num_beams, f"beam{self.data_args.num_beams}")):
+                hypotheses = []
+                for batch in DataLoader(self.tokenized[split], self.args.eval_batch_size, collate_fn=collate):
+                    inputs = {key: batch[key].to(self.args.device) for key in ("input_ids", "attention_mask")}
+                    output = model.generate(**inputs, num_beams=beams, max_length=self.data_args.max_target_length + 1)
+                    hypotheses += self.tokenizer.batch_decode(output, skip_special_tokens=True)
+                for case, metric in (("", BLEU()), ("lowercased_", BLEU(lowercase=True))):
+                    score = metric.corpus_score([text.strip() for text in hypotheses], references)
+                    scores[f"{case}bleu_{name}{suffix}"] = round(score.score, 2)
+                    scores[f"{case}signature"] = str(metric.get_signature())
+        path.write_text(json.dumps(scores, indent=2))
+        return scores
 
 
 def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments]:
@@ -285,7 +280,7 @@ def print_table(rows: list[dict]) -> None:
     print("|---" * (len(columns) + 4) + "|")
     for row in rows:
         scores = " | ".join(f"{row[name]:.2f}" for name in columns)
-        spearman = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
+        spearman = f"{row['spearman']:.3f}" if row.get("spearman") is not None else ""
         print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
     print(f"\nsacreBLEU {rows[-1]['signature']}")
     if rows[-1].get("refused"):

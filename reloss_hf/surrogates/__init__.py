@@ -2,6 +2,7 @@
 
 from .base import SurrogateLoss, surrogate_class
 from .tokens import (
+    LogNgramSurrogate,
     NgramSurrogate,
     PrefixNgramSurrogate,
     TokenCrossEntropy,
@@ -11,6 +12,7 @@ from .tokens import (
 )
 
 __all__ = [
+    "LogNgramSurrogate",
     "NgramSurrogate",
     "PrefixNgramSurrogate",
     "SurrogateLoss",

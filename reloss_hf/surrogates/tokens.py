@@ -16,6 +16,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `TokenCrossEntropy` | nothing | target | no |
 | `TokenErrorProbability` | nothing | target | no |
 | `NgramSurrogate` | 5 numbers | target | yes |
+| `LogNgramSurrogate` | 6 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 """
@@ -71,11 +72,12 @@ class TokenErrorProbability(TokenSurrogate):
 
 
 class NgramSurrogate(TokenSurrogate):
-    """The sharpened expected n-gram match: `1 - Σ_n w_n · mean_t Π_{k<n} q_{t+k}`, with `q = p^a / (p^a + (1-p)^a)`.
+    """The sharpened expected n-gram match: `1 - Σ_n w_n · m_n`.
 
-    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss. It falls in every
-    target probability by construction, so it never rewards a lower one. Where a target is shorter than `n` tokens,
-    the weights of the n-grams that it has are normalised.
+    `m_n = mean_t Π_{k<n} q_{t+k}` is the expected share of the target's n-grams that are matched, with sharpened
+    probabilities `q = p^a / (p^a + (1-p)^a)`. Learned: the sharpness `a`, the weights `w` (a softmax), and the scale of
+    the loss. It falls in every target probability by construction, so it never rewards a lower one. Where a target is
+    shorter than `n` tokens, the weights of the n-grams that it has are normalised.
 
     Args:
         max_order: the longest n-gram.
@@ -88,14 +90,37 @@ class NgramSurrogate(TokenSurrogate):
         self.order_logits = nn.Parameter(torch.zeros(max_order))
 
     def score(self, features: Features) -> Tensor:
+        matches, exists = self._matches(features)
+        return _weighted_mean(1 - matches, self.order_logits, exists)
+
+    def _matches(self, features: Features) -> tuple[Tensor, Tensor]:
+        """`m_n`, and whether there is an n-gram of this order, for each example and order; shape `(n, orders)`."""
         mask = features["target_mask"]
         log_q = logsigmoid(softplus(self.sharpness) * log_odds(features["target_log_probs"]))
-        matches, counts = [], []
+        matches, exists = [], []
         for n in range(1, min(self.max_order, mask.shape[1]) + 1):
             starts = _windows(mask, n).all(-1)
             matches.append(masked_mean(_windows(log_q, n).sum(-1).exp(), starts))
-            counts.append(starts.sum(1))
-        return _one_minus_weighted(self.order_logits, matches, counts, mask)
+            exists.append(starts.any(1))
+        return torch.stack(matches, dim=1), torch.stack(exists, dim=1)
+
+
+class LogNgramSurrogate(NgramSurrogate):
+    """The geometric mean of the expected n-gram matches, as BLEU has it: `-Σ_n w_n · log((m_n + f) / (1 + f))`.
+
+    `m_n` and `w_n` are those of `NgramSurrogate`. Where that loss hardly tells a bad prediction from a worse one, this
+    one, like cross-entropy, still does: a sentence that is matched little weighs more, by up to `1 / f`. Learned: also
+    the floor `f`. Monotone, too.
+    """
+
+    def __init__(self, max_order: int = 4):
+        super().__init__(max_order)
+        self.log_floor = nn.Parameter(torch.tensor(-3.0))
+
+    def score(self, features: Features) -> Tensor:
+        matches, exists = self._matches(features)
+        floor = self.log_floor.exp()
+        return _weighted_mean((1 + floor).log() - (matches + floor).log(), self.order_logits, exists)
 
 
 class PrefixNgramSurrogate(TokenSurrogate):
@@ -127,7 +152,7 @@ class PrefixNgramSurrogate(TokenSurrogate):
         classes = features["target_classes"]
         equal = classes.unsqueeze(2) == classes.unsqueeze(1)
         recall_share = self.recall_logit.sigmoid()
-        matches, counts = [], []
+        matches, exists = [], []
         for n in range(1, min(self.max_order, *log_q.shape[1:]) + 1):
             target_starts = _windows(target_mask, n).all(-1)
             prefix_starts = _windows(prefix_mask, n).all(-1)
@@ -139,8 +164,8 @@ class PrefixNgramSurrogate(TokenSurrogate):
             recall = total / target_starts.sum(1).clamp(min=1)
             precision = total / prefix_starts.sum(1).clamp(min=1)
             matches.append(recall_share * recall + (1 - recall_share) * precision)
-            counts.append(target_starts.sum(1))
-        return _one_minus_weighted(self.order_logits, matches, counts, target_mask)
+            exists.append(target_starts.any(1))
+        return _weighted_mean(1 - torch.stack(matches, dim=1), self.order_logits, torch.stack(exists, dim=1))
 
 
 class TransformerTokenSurrogate(TokenSurrogate):
@@ -190,12 +215,10 @@ def log_odds(log_probs: Tensor) -> Tensor:
     return log_probs - (-log_probs.expm1()).log()
 
 
-def _one_minus_weighted(order_logits: Tensor, matches: list[Tensor], counts: list[Tensor], mask: Tensor) -> Tensor:
-    """`1 - Σ_n w_n · match_n`, the weights normalised over the orders that an example has; 0 for an empty target."""
-    exists = torch.stack(counts, dim=1) > 0
-    weights = order_logits[: len(matches)].exp() * exists
-    match = (weights * torch.stack(matches, dim=1)).sum(1) / weights.sum(1).clamp(min=1e-12)
-    return (1 - match) * mask.any(1)
+def _weighted_mean(values: Tensor, order_logits: Tensor, exists: Tensor) -> Tensor:
+    """`Σ_n w_n · values_n`, the weights normalised over the orders that an example has; 0 where it has none."""
+    weights = order_logits[: values.shape[1]].exp() * exists
+    return (weights * values).sum(1) / weights.sum(1).clamp(min=1e-12)
 
 
 def _windows(values: Tensor, n: int) -> Tensor:

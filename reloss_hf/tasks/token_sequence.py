@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..predictions import Predictions
-from ..surrogates import NgramSurrogate
+from ..surrogates import LogNgramSurrogate
 from .base import Candidate, Inputs, Task
 
 # How many tokens beyond the length of the longest target the model may generate.
@@ -20,7 +20,7 @@ class TokenSequenceTask(Task):
     """Targets are the tokens of `labels`; -100 marks padding and prompts. See `surrogates.tokens` for the features."""
 
     name = "token_sequence"
-    default_surrogate = NgramSurrogate
+    default_surrogate = LogNgramSurrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
