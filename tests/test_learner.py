@@ -121,11 +121,14 @@ def test_no_example_is_both_learned_from_and_reported_on():
 
 def test_groups_never_mix_candidates():
     predictions = synthetic()
-    groups, _ = learner()._groups(predictions, torch.arange(len(predictions)), 100, torch.Generator().manual_seed(0))
-    candidates = predictions.candidates[groups]
-    assert groups.shape == (100, 8)
-    assert (candidates == candidates[:, :1]).all()
-    assert all(len(set(row.tolist())) == 8 for row in groups)
+    generator = torch.Generator().manual_seed(0)
+    groups = learner()._groups(predictions, torch.arange(len(predictions)), 100, generator)
+    for drawn, shape in ((groups, (4, 25, 8)), (groups.sample(32, generator), (2, 16, 8))):
+        candidates = predictions.candidates[drawn.rows]
+        assert drawn.rows.shape == shape
+        assert drawn.metric.shape == shape[:2]
+        assert (candidates == candidates[:, :1, :1]).all()
+        assert all(len(set(row.tolist())) == 8 for row in drawn.rows.flatten(0, 1))
 
 
 def test_corruptions_are_learned_from_but_not_reported_on():

@@ -117,23 +117,32 @@ def test_forced_predictions_are_the_arg_max_at_the_labels(toy_model, tokenizer, 
 
 
 @pytest.mark.parametrize("improve", [True, False])
-def test_a_corruption_swaps_two_classes_in_scores_and_prediction_alike(tokenizer, toy_model, improve, generator):
+def test_a_corruption_swaps_the_target_with_its_rival_in_scores_and_prediction_alike(
+    tokenizer, toy_model, improve, generator
+):
     labels = torch.randint(3, len(tokenizer), (6, 9), generator=generator)
-    logits = 3 * torch.randn(6, 9, len(tokenizer), generator=generator)
+    logits = torch.randn(6, 9, len(tokenizer), generator=generator)
+    logits[:3].scatter_add_(2, labels[:3].unsqueeze(2), torch.full((3, 9, 1), 9.0))  # right in the first three rows
+    logits[3:].scatter_(2, labels[3:].unsqueeze(2), -9.0)  # and wrong in the others
     task = TokenSequenceTask(toy_model(), tokenizer)
     outputs, inputs = SimpleNamespace(logits=logits), {"labels": labels}
     plain = task.forced_predictions(outputs, inputs, Candidate(0), 6, generator)
     changed = task.forced_predictions(outputs, inputs, Candidate(0, 1.0, improve), 6, generator)
+    first, second = logits.log_softmax(-1).topk(2).values.unbind(-1)
+    kept, moved = (slice(0, 3), slice(3, 6)) if improve else (slice(3, 6), slice(0, 3))
     assert changed.candidates.tolist() == [-1] * 6
     assert changed.references == plain.references
+    assert changed.predictions[kept] == plain.predictions[kept]
+    torch.testing.assert_close(
+        changed.features["target_log_probs"][moved], (first if improve else second)[moved], atol=1e-5, rtol=1e-5
+    )
     if improve:
         assert changed.predictions == changed.references
-        torch.testing.assert_close(
-            changed.features["target_log_probs"], logits.log_softmax(-1).amax(-1), atol=1e-4, rtol=1e-4
-        )
     else:
-        assert changed.features["target_log_probs"].mean() < plain.features["target_log_probs"].mean() + 0.5
-        assert changed.predictions != plain.predictions
+        words = [[tokenizer.decode(token) for token in row] for row in logits.topk(2).indices[:3, :, 1]]
+        assert [text.split() for text in changed.predictions[:3]] == [
+            [word for word in row if not word.startswith("<")] for row in words
+        ]
 
 
 def test_corruptions_cover_their_range_evenly_and_in_both_directions():

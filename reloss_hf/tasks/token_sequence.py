@@ -68,8 +68,8 @@ class TokenSequenceTask(Task):
         logits, labels = self._aligned(outputs.logits[:rows].detach(), inputs["labels"][:rows])
         mask = labels != -100
         log_probs, predicted = target_log_probs(logits, labels), logits.argmax(-1)
-        if candidate.corruption and mask.any():
-            log_probs, predicted = _swap_classes(logits, labels, log_probs, predicted, candidate, generator)
+        if candidate.corruption:
+            log_probs, predicted = _swap_with_rival(logits, labels, log_probs, candidate, generator)
         kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
         predicted, labels = kept.pop("predicted"), kept.pop("labels")
         return self._predictions(kept, predicted.masked_fill(labels == -100, -100), labels, candidate)
@@ -157,28 +157,16 @@ def _first_equal(tokens: Tensor) -> Tensor:
     return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).to(torch.uint8).argmax(-1).to(torch.int16)
 
 
-def _swap_classes(
-    logits: Tensor,
-    labels: Tensor,
-    log_probs: Tensor,
-    predicted: Tensor,
-    candidate: Candidate,
-    generator: torch.Generator,
+def _swap_with_rival(
+    logits: Tensor, labels: Tensor, log_probs: Tensor, candidate: Candidate, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What scores and predictions would be had the model mixed up two classes at a share of the positions: the
-    target's and the predicted one (an improvement), or the target's and that of another target in the batch."""
+    """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
+    positions: of those where it is wrong (an improvement), or of those where it is right."""
+    best, second = logits.topk(2).indices.unbind(-1)
+    right = best == labels
     chosen = torch.rand(labels.shape, generator=generator).to(labels.device) < candidate.corruption
-    chosen &= labels != -100
-    if candidate.improve:
-        others = predicted
-    else:
-        pool = labels[labels != -100]
-        draws = torch.randint(len(pool), labels.shape, generator=generator).to(labels.device)
-        others = pool[draws]
-    targets = labels.clamp(min=0)
-    difference = logits.gather(2, others.unsqueeze(2)) - logits.gather(2, targets.unsqueeze(2))
-    swapped = torch.where(predicted == targets, others, torch.where(predicted == others, targets, predicted))
-    return (
-        torch.where(chosen, log_probs + difference.squeeze(2).float(), log_probs),
-        torch.where(chosen, swapped, predicted),
-    )
+    chosen &= (labels != -100) & (~right if candidate.improve else right)
+    rivals = torch.where(right, second, best)
+    gain = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float().diff(dim=2).squeeze(2).neg()
+    swapped = torch.where(right, rivals, labels)
+    return torch.where(chosen, log_probs + gain, log_probs), torch.where(chosen, swapped, best)
