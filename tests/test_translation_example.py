@@ -25,8 +25,8 @@ def test_the_corpus_is_the_same_every_time_and_its_splits_share_no_pair(corpus):
     assert {split: len(rows) for split, rows in pairs.items()} == {"train": 300, "validation": 50, "test": 50}
     assert len(set().union(*map(set, pairs.values()))) == 400
     assert pairs["train"][0] == (
-        "530.70 Indian rupees or 5,307.60 Canadian dollars",
-        "530,70 Indische Rupien oder 5.307,60 Kanadische Dollar",
+        "34 kilometers and Slovenia, Northern Mariana Islands, Uzbekistan, and Philippines",
+        "34 Kilometer und Slowenien, Nördliche Marianen, Usbekistan und Philippinen",
     )
 
 
@@ -41,11 +41,11 @@ def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads((tmp_path / "results.json").read_text())
     arms = {row["arm"]: row for row in results["arms"]}
-    assert list(arms) == ["warm_start", "cross_entropy", "surrogate"]
-    assert arms["warm_start"]["updates"] == 21
+    assert list(arms) == ["cross_entropy", "surrogate"]
+    assert results["warm_start"]["updates"] == 21
     assert arms["cross_entropy"]["updates"] == arms["surrogate"]["updates"] == 30
     for row in arms.values():
-        assert {"bleu_greedy", "bleu_beam5", "bleu_greedy_validation", "seconds", "signature"} <= set(row)
+        assert {"bleu_greedy", "bleu_beam5", "bleu_greedy_validation", "spearman", "seconds", "signature"} <= set(row)
     assert arms["surrogate"]["spearman"] == arms["surrogate"]["report"]["spearman"]
     assert arms["cross_entropy"]["spearman"] == arms["surrogate"]["report"]["spearman_cross_entropy"]
     assert (tmp_path / "loss_against_bleu.png").read_bytes().startswith(b"\x89PNG")

@@ -94,15 +94,18 @@ def main() -> None:
     if get_last_checkpoint(make_folder(out / "warm_start")) is None:
         experiment.trainer("warm_start", out / "initial_model", callbacks=[WarmStart()]).train()
     warm_start = get_last_checkpoint(out / "warm_start")
-    start = {"arm": "warm_start", "updates": int(warm_start.rsplit("-", 1)[1]), "seconds": 0.0}
+    start = {"arm": "warm_start", "updates": int(warm_start.rsplit("-", 1)[1])}
+    start |= experiment.bleu("warm_start", warm_start)
     cross_entropy = experiment.arm("cross_entropy", warm_start, surrogate_start=None)
     surrogate = experiment.arm("surrogate", warm_start)
-    cross_entropy["spearman"] = surrogate["report"]["spearman_cross_entropy"] if "report" in surrogate else None
-    rows = [start | experiment.bleu("warm_start", warm_start), cross_entropy, surrogate]
+    for name in ("spearman", "spearman_within"):
+        surrogate[name] = surrogate["report"] and surrogate["report"][name]
+        baseline = name.replace("spearman", "spearman_cross_entropy")
+        cross_entropy[name] = surrogate["report"] and surrogate["report"][baseline]
     if args.process_index == 0:
-        results = {"arms": rows, "command": " ".join(sys.argv)}
+        results = {"warm_start": start, "arms": [cross_entropy, surrogate], "command": " ".join(sys.argv)}
         (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        print_table(rows)
+        print_table([start, cross_entropy, surrogate])
 
 
 class WarmStart(ReLossCallback):
@@ -151,8 +154,7 @@ class Experiment:
             row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
             trainer.save_model()
             report = trainer.surrogate_report
-            if report is not None:
-                row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
+            row |= {"report": report and report.as_dict(), "refused": report and report.objection}
             if self.args.process_index == 0:
                 path.write_text(json.dumps(row, indent=2))
                 if report is not None:
@@ -188,9 +190,10 @@ def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrain
     parser.set_defaults(
         output_dir="out/translation",
         predict_with_generate=True,
-        per_device_train_batch_size=64,
+        per_device_train_batch_size=32,
         per_device_eval_batch_size=64,
-        num_train_epochs=10,
+        num_train_epochs=14,
+        surrogate_start=0.85,
         learning_rate=2e-3,
         warmup_steps=200,
         label_smoothing_factor=0.1,
@@ -261,13 +264,13 @@ def make_folder(path: Path) -> Path:
 
 def plot(groups: HeldOutGroups, report: LearningReport, path: Path) -> None:
     """The BLEU of held-out groups against either loss, a colour for each time at which they were predicted."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for axis, losses, name, spearman in (
-        (axes[0], groups.cross_entropy, "cross-entropy", report.spearman_cross_entropy),
-        (axes[1], groups.surrogate, report.surrogate, report.spearman),
-    ):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    surrogate = groups.surrogate, report.surrogate, report.spearman, report.spearman_within
+    baseline = report.spearman_cross_entropy, report.spearman_cross_entropy_within
+    panels = ((groups.cross_entropy, "cross-entropy", *baseline), surrogate)
+    for axis, (losses, name, overall, within) in zip(axes, panels, strict=True):
         points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
-        axis.set(xlabel=f"{name} of a group", title=f"Spearman with BLEU {spearman:.3f}")
+        axis.set(xlabel=f"{name} of a group", title=f"Spearman with BLEU {overall:.3f}, within a snapshot {within:.3f}")
     axes[0].set_ylabel("BLEU of the group")
     figure.colorbar(points, ax=axes, label="snapshot, early to late")
     figure.savefig(path, dpi=120)
@@ -276,12 +279,14 @@ def plot(groups: HeldOutGroups, report: LearningReport, path: Path) -> None:
 
 def print_table(rows: list[dict]) -> None:
     columns = [name for name in rows[-1] if name.startswith("bleu_")]
-    print(f"\n| arm | {' | '.join(columns)} | Spearman | updates | seconds |")
-    print("|---" * (len(columns) + 4) + "|")
+    columns += ["spearman", "spearman_within", "updates", "seconds"]
+    print(f"\n| arm | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
     for row in rows:
-        scores = " | ".join(f"{row[name]:.2f}" for name in columns)
-        spearman = f"{row['spearman']:.3f}" if row.get("spearman") is not None else ""
-        print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
+        values = ["" if row.get(name) is None else row[name] for name in columns]
+        cells = [f"{value:.3f}" if name.startswith("spearman") and value != "" else str(value)
+                 for name, value in zip(columns, values, strict=True)]  # fmt: skip
+        print(f"| {row['arm']} | {' | '.join(cells)} |")
     print(f"\nsacreBLEU {rows[-1]['signature']}")
     if rows[-1].get("refused"):
         print(f"The surrogate was refused, so both arms trained on cross-entropy: {rows[-1]['refused']}")
