@@ -6,9 +6,15 @@ from .learner import HeldOutGroups, LearningReport, SurrogateLearner
 from .metrics import GroupMetric
 from .predictions import Predictions
 from .surrogates import (
+    ExpectedF1Loss,
     LogNgramSurrogate,
     NgramSurrogate,
+    OverlapSurrogate,
     PrefixNgramSurrogate,
+    SharpenedF1Surrogate,
+    SpanCrossEntropy,
+    SpanSurrogate,
+    SpanSurrogateMLP,
     SurrogateLoss,
     TokenCrossEntropy,
     TokenErrorProbability,
@@ -21,11 +27,13 @@ from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArgumen
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ExpectedF1Loss",
     "GroupMetric",
     "HeldOutGroups",
     "LearningReport",
     "LogNgramSurrogate",
     "NgramSurrogate",
+    "OverlapSurrogate",
     "Predictions",
     "PrefixNgramSurrogate",
     "ReLossCallback",
@@ -33,6 +41,10 @@ __all__ = [
     "ReLossSeq2SeqTrainingArguments",
     "ReLossTrainer",
     "ReLossTrainingArguments",
+    "SharpenedF1Surrogate",
+    "SpanCrossEntropy",
+    "SpanSurrogate",
+    "SpanSurrogateMLP",
     "SurrogateLearner",
     "SurrogateLoss",
     "TokenCrossEntropy",
