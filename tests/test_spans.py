@@ -83,17 +83,30 @@ def test_memory_of_expected_f1_does_not_depend_on_the_length_of_the_window():
     assert largest[1] == max(largest[0], 2 * 4096)
 
 
-def test_sharpness_one_is_the_expected_f1_and_much_of_it_the_f1_of_the_most_probable_positions():
-    features = random_features()
+@pytest.mark.parametrize("sharpness", [0.7, 1.0, 3.0])
+def test_sharpened_f1_equals_the_sum_over_all_spans_that_are_decoded_from(sharpness):
+    features, width = random_features(), 5
+    surrogate = SharpenedF1Surrogate(width)
+    torch.nn.init.constant_(surrogate.sharpness, torch.tensor(sharpness).expm1().log())
+    start, end = (features[name].exp() ** sharpness for name in ("start_log_probs", "end_log_probs"))
+    context = range(CONTEXT.start, CONTEXT.stop)
+    pairs = [(0, 0), *((s, e) for s in context for e in context if s <= e < s + width)]
+    naive = []
+    for i, span in enumerate(features["gold_span"].tolist()):
+        scale = sum(start[i, s] * end[i, e] for s, e in pairs) ** -0.5
+        naive.append(naive_expected_f1(start[i] * scale, end[i] * scale, tuple(span), width))
+    torch.testing.assert_close(surrogate(features), torch.tensor(naive))
+
+
+def test_very_sharp_f1_is_the_f1_of_the_decoded_span():
+    features = random_features(n=60)
     surrogate = SharpenedF1Surrogate()
-    torch.testing.assert_close(surrogate(features), ExpectedF1Loss()(features))
-    with torch.no_grad():
-        surrogate.sharpness.fill_(1e4)
-    start, end = features["start_log_probs"].argmax(1), features["end_log_probs"].argmax(1)
-    one_hot = [torch.nn.functional.one_hot(x, 18).float() for x in (start, end)]
-    hard = [
-        naive_expected_f1(*(x[i] for x in one_hot), tuple(s), 30) for i, s in enumerate(features["gold_span"].tolist())
-    ]
+    torch.nn.init.constant_(surrogate.sharpness, 1e4)
+    start, end = features["start_log_probs"], features["end_log_probs"]
+    spans, scores = best_spans(start, end, features["context_mask"])
+    spans[start[:, 0] + end[:, 0] > scores] = 0
+    hot = torch.nn.functional.one_hot(spans, 18)
+    hard = [naive_expected_f1(*hot[i].float(), tuple(s), 30) for i, s in enumerate(features["gold_span"].tolist())]
     torch.testing.assert_close(surrogate(features), torch.tensor(hard))
 
 
@@ -142,34 +155,48 @@ def test_gradient_agrees_with_finite_differences(loss):
     assert torch.autograd.gradgradcheck(score, (start, end))
 
 
-def test_raising_the_gold_start_or_end_never_raises_the_loss(loss):
+@pytest.mark.parametrize("loss", [SpanCrossEntropy, ExpectedF1Loss, SpanSurrogateMLP])
+def test_moving_probability_from_any_position_to_the_gold_one_never_raises_the_loss(loss):
+    loss = loss()
     for seed in range(5):
         features = random_features(n=60, scale=1 + 2 * seed, seed=seed)
-        if isinstance(loss, SharpenedF1Surrogate | OverlapSurrogate):
-            torch.nn.init.constant_(loss.sharpness, seed + 0.5)
-        start = features["start_log_probs"].requires_grad_()
-        end = features["end_log_probs"].requires_grad_()
-        gradients = torch.autograd.grad(loss(features).sum(), (start, end))
-        for gradient, column in zip(gradients, features["gold_span"].T, strict=True):
-            assert (gradient.gather(1, column[:, None]) <= 1e-6).all()
+        for name, gold in zip(("start_log_probs", "end_log_probs"), features["gold_span"].T, strict=True):
+            before = features[name].exp()
+            for position in range(18):
+                moved = before.clone()
+                moved[:, position] *= 0.5
+                moved.scatter_add_(1, gold[:, None], (before - moved)[:, position : position + 1])
+                assert (loss(features | {name: moved.log()}) <= loss(features) + 1e-6).all()
 
 
-@pytest.mark.parametrize("background", [0.0, 0.6])
-def test_moving_probability_from_a_disjoint_span_to_the_gold_span_never_raises_the_loss(loss, background):
-    if isinstance(loss, SharpenedF1Surrogate) and background:
-        pytest.skip("sharpening hands probability on to the background: monotone in logits, not in probabilities")
+def test_moving_probability_from_a_disjoint_span_to_the_gold_span_never_raises_the_loss(loss):
     gold, spans = (8, 10), [(4, 6), (5, 5), (11, 12), (14, 16), (0, 0)]
-    for seed, (first, last) in enumerate(spans):
-        rest = background * torch.randn(2, 18, generator=torch.Generator().manual_seed(seed)).mul(3).softmax(1)
+    if hasattr(loss, "sharpness"):
+        torch.nn.init.constant_(loss.sharpness, 4.0)
+    for first, last in spans:
         shares = torch.linspace(0, 1, 41)[:, None]
-        start, end = rest[0].expand(41, -1).clone(), rest[1].expand(41, -1).clone()
-        free = 1 - background
-        start[:, [first, gold[0]]] += free * torch.cat([1 - shares, shares], 1)
-        end[:, [last, gold[1]]] += free * torch.cat([1 - shares, shares], 1)
-        if isinstance(loss, OverlapSurrogate | SharpenedF1Surrogate):
-            torch.nn.init.constant_(loss.sharpness, 4.0)
+        start, end = torch.zeros(2, 41, 18)
+        start[:, [first, gold[0]]] = end[:, [last, gold[1]]] = torch.cat([1 - shares, shares], 1)
         values = loss(make_features(start.log(), end.log(), [gold] * 41)).detach()
         assert (values.diff() <= 1e-6).all() and values[-1] < values[0]
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("loss", [OverlapSurrogate, SharpenedF1Surrogate])
+def test_so_it_is_whatever_the_probabilities_of_other_spans(loss, sharpness):
+    loss = loss(max_answer_length=1)  # with spans of one token, any probabilities of spans can be had
+    torch.nn.init.constant_(loss.sharpness, sharpness)
+    spans = [0, *range(CONTEXT.start, CONTEXT.stop)]
+    for seed, gold in enumerate((0, 4, 9, 16)):
+        before = torch.zeros(1, 18)
+        before[0, spans] = torch.randn(14, generator=torch.Generator().manual_seed(seed)).mul(2).softmax(0)
+        for other in set(spans) - {gold}:
+            shares = torch.linspace(0, 1, 21)[:, None] * before[:, other]
+            moved = before.repeat(21, 1)
+            moved[:, other : other + 1] -= shares
+            moved[:, gold : gold + 1] += shares
+            values = loss(make_features(moved.log(), torch.zeros(21, 18), [(gold, gold)] * 21)).detach()
+            assert (values.diff() <= 1e-6).all()
 
 
 def test_null_answer_is_rewarded_where_there_is_no_answer_and_only_there(loss):

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast
 
 KINDS = {
-    "colours": "red green blue black white grey".split(),
-    "animals": "dog cat bird fish horse cow".split(),
-    "sizes": "big small tall wide short thin".split(),
-    "places": "house tree road river field hill".split(),
+    "colours": ["red", "green", "blue", "black", "white", "grey"],
+    "animals": ["dog", "cat", "bird", "fish", "horse", "cow"],
+    "sizes": ["big", "small", "tall", "wide", "short", "thin"],
+    "places": ["house", "tree", "road", "river", "field", "hill"],
 }
 WORDS = ["which", "?", ",", *KINDS, *(word for words in KINDS.values() for word in words)]
 

@@ -13,13 +13,13 @@ starts and ends at the null position (the `[CLS]` token). The overlap of two spa
 | `null_mask` | `(n, L)` | the null position |
 | `gold_span` | `(n, 2)` | the gold start and end, inclusive; both at the null position where there is no answer |
 
-| loss | learned | reads | raising the gold start or end |
+| loss | learned | reads | never raised by probability that moves to the gold |
 |---|---|---|---|
-| `SpanCrossEntropy` | nothing | gold positions | never raises it |
-| `ExpectedF1Loss` | nothing | all spans | never raises it |
-| `SpanSurrogateMLP` | a network | gold positions | never raises it |
-| `OverlapSurrogate` | 10 numbers | all spans | never raises it |
-| `SharpenedF1Surrogate` | 1 number | all spans | never raises it |
+| `SpanCrossEntropy` | nothing | gold positions | start or end, from any other |
+| `ExpectedF1Loss` | nothing | all spans | start or end, from any other |
+| `SpanSurrogateMLP` | a network | gold positions | start or end, from any other |
+| `OverlapSurrogate` | 10 numbers | all spans | span, from a disjoint one |
+| `SharpenedF1Surrogate` | 2 numbers | all spans | span, from a disjoint one |
 """
 
 from abc import abstractmethod
@@ -90,14 +90,43 @@ class ExpectedF1Loss(SpanSurrogate):
 
     def score(self, features: Features) -> Tensor:
         spans = overlapping_spans(features, self.max_answer_length)
-        return 1 - spans.expected(spans.f1)
+        return 1 - spans.expected(spans.f1).squeeze(1)
+
+
+class OverlapSurrogate(SpanSurrogate):
+    """What is expected of the answer's overlap, under the sharpened probabilities of spans: `1 - Σ_i w_i E[x_i]`.
+
+    A span's probability is `P(s, e) ∝ (p(s) p(e))^a` over the spans that decoding chooses from, those in the context of
+    at most `w` tokens and the null answer; the larger `a`, the more of it is on the one that is decoded. `x` are the
+    span's precision, its recall, its F1, and whether that reaches 0.2, 0.4, 0.6, 0.8 and 1 (an exact match). The
+    weights tell how the metric values overlap. Every `x` is 1 on the gold span and 0 on a disjoint one, so probability
+    that moves from the latter to the former never raises the loss.
+
+    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss.
+
+    Args:
+        max_answer_length: in tokens; longer spans count as wrong.
+    """
+
+    reads = ExpectedF1Loss.reads
+
+    def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
+        super().__init__()
+        self.max_answer_length = max_answer_length
+        self.sharpness = nn.Parameter(torch.tensor(1.0).expm1().log())
+        self.weight_logits = nn.Parameter(torch.zeros(3 + len(_THRESHOLDS)))
+
+    def score(self, features: Features) -> Tensor:
+        spans = overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
+        reached = [(spans.f1 >= threshold - 1e-6).to(spans.f1) for threshold in _THRESHOLDS]
+        expected = spans.expected(spans.precision, spans.recall, spans.f1, *reached)
+        return 1 - expected @ self.weight_logits.softmax(0)
 
 
 class SharpenedF1Surrogate(SpanSurrogate):
-    """The exact expected F1 under `p^a / Σ p^a`: the sharper, the closer to the F1 of the best start and end.
+    """The expected F1 under the sharpened probabilities of spans: `OverlapSurrogate` with F1 alone.
 
-    Raising the gold start or end never raises it. Probability that leaves another start may do so, as it may change
-    which one is best: sharpening hands it on to all the others. `OverlapSurrogate` is monotone there too.
+    It tends to the F1 of the decoded span as `a` grows.
 
     Learned: the sharpness `a`, and the scale of the loss.
 
@@ -113,44 +142,8 @@ class SharpenedF1Surrogate(SpanSurrogate):
         self.sharpness = nn.Parameter(torch.tensor(1.0).expm1().log())
 
     def score(self, features: Features) -> Tensor:
-        spans = overlapping_spans(features, self.max_answer_length, sharpness=softplus(self.sharpness))
-        return 1 - spans.expected(spans.f1)
-
-
-class OverlapSurrogate(SpanSurrogate):
-    """`1 - Σ_i w_i · q_i`, `q_i = x_i^a / (x_i^a + (1-x_i)^a)`, of what is expected of the answer's overlap.
-
-    `x` are the expected precision, recall and F1 of the span under `p(s) p(e)`, the probabilities that its F1 reaches
-    0.2, 0.4, 0.6, 0.8 and 1 (the last is an exact match), and the probability that the null answer is right to be
-    given or withheld. Where `a` is large, `q` says whether most spans that the model might sample reach the
-    threshold. The weights tell how the metric values overlap.
-
-    For each end, the gold start is the best start, by every `x`, and likewise for ends. So moving probability to the
-    gold start or end, from whatever other position, never raises the loss. (An expected length would: it is left out,
-    precision knows it.)
-
-    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss.
-
-    Args:
-        max_answer_length: in tokens; longer spans count as wrong.
-    """
-
-    reads = ExpectedF1Loss.reads
-
-    def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
-        super().__init__()
-        self.max_answer_length = max_answer_length
-        self.sharpness = nn.Parameter(torch.tensor(1.0).expm1().log())
-        self.weight_logits = nn.Parameter(torch.zeros(4 + len(_THRESHOLDS)))
-
-    def score(self, features: Features) -> Tensor:
-        spans = overlapping_spans(features, self.max_answer_length)
-        reached = [(spans.f1 >= threshold - 1e-6).to(spans.f1.dtype) for threshold in _THRESHOLDS]
-        expected = [spans.expected(value) for value in (spans.precision, spans.recall, spans.f1, *reached)]
-        right_about_null = torch.where(spans.gold_is_null, spans.null, 1 - spans.null)
-        expected = torch.stack([*expected, right_about_null], dim=1)
-        sharpened = (softplus(self.sharpness) * log_odds(_log(expected))).sigmoid()
-        return 1 - sharpened @ self.weight_logits.softmax(0)
+        spans = overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
+        return 1 - spans.expected(spans.f1).squeeze(1)
 
 
 class SpanSurrogateMLP(SpanSurrogate):
@@ -184,7 +177,7 @@ class OverlappingSpans:
     """All spans of at most `w` tokens that share a token with the gold span: `R` starts, `w` lengths.
 
     Attributes:
-        probability: `p(s) p(e)`, 0 where the span is not in the context; shape `(n, R, w)`.
+        probability: of each, 0 where the span is not in the context; shape `(n, R, w)`.
         precision: the share of the span's tokens that are gold, likewise; 0 where none is.
         recall: the share of the gold tokens that are in the span.
         f1: their harmonic mean.
@@ -199,38 +192,48 @@ class OverlappingSpans:
     null: Tensor
     gold_is_null: Tensor
 
-    def expected(self, value: Tensor) -> Tensor:
-        """`Σ p(s) p(e) value(s, e)` of a value that is 0 where nothing overlaps and 1 on the gold span: `(n,)`."""
-        return torch.where(self.gold_is_null, self.null, (self.probability * value).sum((1, 2)))
+    def expected(self, *values: Tensor) -> Tensor:
+        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing overlaps and 1 on the gold span; `(n, values)`."""
+        sums = self.probability.flatten(1).unsqueeze(1) @ torch.stack(values, dim=-1).flatten(1, 2)
+        return torch.where(self.gold_is_null[:, None], self.null[:, None], sums.squeeze(1))
 
 
-def overlapping_spans(features: Features, max_answer_length: int, sharpness: Tensor | float = 1.0) -> OverlappingSpans:
-    """The spans of `ExpectedF1Loss.reads` that overlap the gold one, under `p^sharpness / Σ p^sharpness`.
+def overlapping_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> OverlappingSpans:
+    """The spans that overlap the gold one; no other adds to an expected overlap.
 
-    No other span adds to an expected overlap, so memory is in proportion to `(w + longest gold span) · w`, whatever
-    the length of the window.
+    Memory is in proportion to `L + (w + longest gold span) · w`.
+
+    Args:
+        features: those of `ExpectedF1Loss.reads`.
+        max_answer_length: `w`, in tokens.
+        sharpness: None for the probabilities `p(s) p(e)`, which pairs that are no spans have a part of; else those of
+            `OverlapSurrogate`.
     """
-    start, end = (
-        (sharpness * features[name].clamp(min=_LOWEST_SCORE))
-        .masked_fill(~features["position_mask"], _MASKED_SCORE)
-        .softmax(1)
-        for name in ("start_log_probs", "end_log_probs")
-    )
     context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_span"].long()
+    start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))
+    max_answer_length = min(max_answer_length, start.shape[1])
+    if sharpness is None:
+        start, end = start.log_softmax(1), end.log_softmax(1)
+    else:
+        start, end = sharpness * start, sharpness * end
+    null = sum(scores.masked_fill(~null_mask, _MASKED_SCORE).amax(1) for scores in (start, end))
+    start, end = (scores.masked_fill(~context, _MASKED_SCORE) for scores in (start, end))
+    log_total = torch.zeros_like(null)
+    if sharpness is not None:
+        log_total = _logaddexp((start + _windowed_logsumexp(end, max_answer_length)).logsumexp(1), null)
+
     first, last = gold[:, :1, None], gold[:, 1:, None]
     gold_length = last - first + 1
-
     starts = torch.arange(1 - max_answer_length, int(gold_length.max()), device=gold.device)[None, :, None] + first
     lengths = torch.arange(1, max_answer_length + 1, device=gold.device)[None, None, :]
     ends = starts + lengths - 1
-    probability = _gather(start * context, starts) * _gather(end * context, ends)
     overlap = (torch.minimum(ends, last) - torch.maximum(starts, first) + 1).clamp(min=0)
     return OverlappingSpans(
-        probability=probability,
-        precision=overlap / lengths,
-        recall=overlap / gold_length,
-        f1=2 * overlap / (lengths + gold_length),
-        null=(start * null_mask).sum(1) * (end * null_mask).sum(1),
+        probability=(_gather(start, starts) + _gather(end, ends) - log_total[:, None, None]).exp(),
+        precision=(overlap / lengths).to(start),
+        recall=(overlap / gold_length).to(start),
+        f1=(2 * overlap / (lengths + gold_length)).to(start),
+        null=(null - log_total).exp(),
         gold_is_null=null_mask.gather(1, gold[:, :1]).squeeze(1),
     )
 
@@ -239,7 +242,7 @@ def gold_log_probs(features: Features) -> Tensor:
     """Log-probabilities of the gold start and end, normalised over the positions of the window; shape `(n, 2)`."""
     columns = []
     for column, name in enumerate(("start_log_probs", "end_log_probs")):
-        logits = features[name].clamp(min=_LOWEST_SCORE).masked_fill(~features["position_mask"], _MASKED_SCORE)
+        logits = _scores(features, name)
         gold = features["gold_span"][:, column : column + 1].long()
         columns.append(logits.gather(1, gold) - logits.logsumexp(1, keepdim=True))
     return torch.cat(columns, dim=1)
@@ -269,13 +272,34 @@ def best_spans(
     return torch.stack([first, first + length.gather(1, first[:, None]).squeeze(1)], dim=1), score
 
 
-def _gather(values: Tensor, positions: Tensor) -> Tensor:
-    """`values[i, positions[i, ...]]`, 0 where a position lies outside; `positions` has three dimensions."""
-    inside = (positions >= 0) & (positions < values.shape[1])
-    flat = positions.clamp(0, values.shape[1] - 1).flatten(1)
-    return values.gather(1, flat).view(positions.shape) * inside
+def _scores(features: Features, name: str) -> Tensor:
+    """The log-probabilities, finite, and low where a position is none."""
+    return features[name].clamp(min=_LOWEST_SCORE).masked_fill(~features["position_mask"], _MASKED_SCORE)
 
 
-def _log(probabilities: Tensor) -> Tensor:
-    """Their logarithm, finite at 0, and at most 0 where a sum exceeds 1 by rounding."""
-    return probabilities.clamp(1e-30, 1.0).log()
+def _gather(scores: Tensor, positions: Tensor) -> Tensor:
+    """`scores[i, positions[i, ...]]`, low where a position lies outside; `positions` has three dimensions."""
+    outside = (positions < 0) | (positions >= scores.shape[1])
+    flat = positions.clamp(0, scores.shape[1] - 1).flatten(1)
+    return scores.gather(1, flat).view(positions.shape).masked_fill(outside, _MASKED_SCORE)
+
+
+def _windowed_logsumexp(scores: Tensor, width: int) -> Tensor:
+    """`out[:, s] = logsumexp(scores[:, s : s + width])`, from blocks whose sizes are powers of two."""
+
+    def shifted(values: Tensor, by: int) -> Tensor:
+        return nn.functional.pad(values[:, by:], (0, by), value=_MASKED_SCORE)
+
+    total, done, size = torch.full_like(scores, _MASKED_SCORE), 0, 1
+    while done < width:
+        if width & size:
+            total = _logaddexp(total, shifted(scores, done))
+            done += size
+        scores = _logaddexp(scores, shifted(scores, size))
+        size *= 2
+    return total
+
+
+def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
+    """As `torch.logaddexp`, whose double backward is NaN where the two are far apart."""
+    return torch.stack([left, right]).logsumexp(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..metrics import GroupMetric
 from ..predictions import Predictions
 from ..squad_features import null_token_id
-from ..surrogates import OverlapSurrogate
+from ..surrogates import SharpenedF1Surrogate
 from ..surrogates.spans import best_spans
 from .base import Candidate, Inputs, Task
 
@@ -30,7 +30,7 @@ class QuestionAnsweringTask(Task):
     """
 
     name = "question_answering"
-    default_surrogate = OverlapSurrogate
+    default_surrogate = SharpenedF1Surrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
