@@ -107,7 +107,8 @@ def squad_compute_metrics(
         max_answer_length: likewise.
 
     Raises:
-        ValueError: `metric` is `squad`, and questions have no answer.
+        ValueError: `metric` is `squad`, and questions have no answer; when called, the predictions are not those of
+            `features`, in their order.
     """
     loaded = GroupMetric(metric)
     has_null = loaded.name == "squad_v2"
@@ -128,6 +129,7 @@ def squad_compute_metrics(
     ]
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        _require_order(prediction, features)
         answers = answers_from_logits(
             *prediction.predictions[:2],
             features,
@@ -143,6 +145,17 @@ def squad_compute_metrics(
         return compute(predictions=predictions, references=references)
 
     return compute_metrics
+
+
+def _require_order(prediction: EvalPrediction, features: datasets.Dataset) -> None:
+    if not isinstance(prediction.label_ids, tuple):
+        return
+    for name, labels in zip(("start_positions", "end_positions"), prediction.label_ids, strict=False):
+        if not np.array_equal(labels, features[name]):
+            raise ValueError(
+                f"the predictions' labels are not the {name} of features: evaluate these features, and do not group "
+                "them by length, which puts evaluation in another order too"
+            )
 
 
 @dataclass

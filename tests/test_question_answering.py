@@ -40,7 +40,8 @@ def make_trainer(toy, tmp_path):
     def make(model=None, train=None, arguments=(), **keywords):
         arguments = {
             "output_dir": str(tmp_path), "max_steps": 300, "warmup_steps": 50, "learning_rate": 3e-3,
-            "per_device_train_batch_size": 32, "per_device_eval_batch_size": 64, "surrogate_start": 0.7, "surrogate_group_size": 4,
+            "per_device_train_batch_size": 32, "per_device_eval_batch_size": 64, "surrogate_start": 0.7,
+            "surrogate_group_size": 4,
             "report_to": "none", "use_cpu": True, "save_strategy": "no", "disable_tqdm": True, **dict(arguments),
         }  # fmt: skip
         return ReLossTrainer(
@@ -219,6 +220,11 @@ def test_surrogate_learned_in_training_is_loaded_again_and_learned_from_disk(mak
     again = make_trainer(surrogate=tmp_path / "surrogate", arguments={"surrogate_start": 0, "max_steps": 2})
     again.train()
     assert again.surrogate_in_force and torch.equal(again.surrogate.sharpness, loaded.sharpness)
+
+
+def test_predictions_in_another_order_than_the_windows_are_not_scored(make_trainer, toy):
+    with pytest.raises(ValueError, match="do not group them by length"):
+        make_trainer(metric="squad").evaluate(toy[2]["validation"].select(range(199, -1, -1)))
 
 
 def test_the_task_is_chosen_by_the_class_of_the_model_also_inside_of_a_wrapper(toy_model):
