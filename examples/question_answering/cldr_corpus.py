@@ -1,8 +1,8 @@
 """A small reading-comprehension corpus that needs no download: facts as CLDR knows them, read through `babel`.
 
-A passage tells of a few territories their currency, their official languages, the first day of their week and their
-names in other languages, in any order. A question asks for one of these: the other facts are there to distract.
-Deterministic.
+A passage tells two things of each of three territories, in any order: their currency, their official languages, the
+first day of their week, or their name in another language. A question asks for one of one territory; the other facts
+are there to distract: who looks at the kind of question alone is right one time in three. Deterministic.
 """
 
 import random
@@ -18,7 +18,7 @@ ENGLISH = Locale("en")
 NAMES_IN = ("de", "es", "fi", "fr", "hu", "it", "nl", "pl", "pt", "sv", "tr")
 FACTS = {
     "currency": (
-        ("{territory} pays in {answer} .", "the currency of {territory} is {answer} .", "{answer} pays in {territory} ."),
+        ("{territory} pays in {answer} .", "{answer} is the currency of {territory} ."),
         "which currency does {territory} have ?",
     ),
     "languages": (
@@ -36,12 +36,15 @@ FACTS = {
 }  # fmt: skip
 
 
-def load(train: int = 12000, validation: int = 500, test: int = 1000, seed: int = 0) -> datasets.DatasetDict:
-    """The corpus in the hub's `squad` schema; no passage occurs twice."""
+def load(
+    train: int = 20000, validation: int = 500, test: int = 1000, territories: int = 40, seed: int = 0
+) -> datasets.DatasetDict:
+    """The corpus in the hub's `squad` schema, on so many territories."""
     draw = random.Random(seed)
-    territories = _territories()
+    known = _territories()
+    known = {name: known[name] for name in draw.sample(list(known), territories)}
     sizes = {"train": train, "validation": validation, "test": test}
-    rows = [_example(draw, territories, str(number)) for number in range(sum(sizes.values()))]
+    rows = [_example(draw, known, str(number)) for number in range(sum(sizes.values()))]
     splits, start = {}, 0
     for name, size in sizes.items():
         splits[name] = datasets.Dataset.from_list(rows[start : start + size])
@@ -50,10 +53,11 @@ def load(train: int = 12000, validation: int = 500, test: int = 1000, seed: int 
 
 
 def _example(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
+    kinds, language = draw.sample(list(FACTS), 2), draw.choice(NAMES_IN)
     facts = [
-        (kind, fact)
-        for territory in draw.sample(list(territories), draw.randint(2, 3))
-        for kind, fact in draw.sample(_facts(draw, territory, territories[territory]), 3)
+        (kind, _fact(kind, territory, territories[territory], language))
+        for territory in draw.sample(list(territories), 3)
+        for kind in kinds
     ]
     draw.shuffle(facts)
     asked, context, start = draw.randrange(len(facts)), "", 0
@@ -72,11 +76,9 @@ def _example(draw: random.Random, territories: dict[str, dict], name: str) -> di
     }
 
 
-def _facts(draw: random.Random, territory: str, known: dict) -> list[tuple[str, dict]]:
-    language = draw.choice(NAMES_IN)
-    known = known | {"name": Locale(language).territories[known["code"]]}
-    named = {"territory": territory, "language": ENGLISH.languages[language]}
-    return [(kind, named | {"answer": known[kind]}) for kind in FACTS]
+def _fact(kind: str, territory: str, known: dict, language: str) -> dict[str, str]:
+    answer = Locale(language).territories[known["code"]] if kind == "name" else known[kind]
+    return {"territory": territory, "language": ENGLISH.languages[language], "answer": answer}
 
 
 def _territories() -> dict[str, dict]:
