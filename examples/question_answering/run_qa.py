@@ -2,7 +2,7 @@
 
     python examples/question_answering/run_qa.py                         # a small corpus of its own, a few minutes
     python examples/question_answering/run_qa.py --model_name_or_path path/to/encoder \
-        --train_file train.jsonl --test_file test.jsonl --max_seq_length 192 --doc_stride 64 --num_train_epochs 2
+        --train_file train.jsonl --test_file test.jsonl --max_seq_length 192 --num_train_epochs 2
 
 All arms continue the same warm start, with the same schedule, batches and number of updates. The table, `results.json`
 and a plot of both losses against F1 go to `--output_dir`.
@@ -72,7 +72,7 @@ class DataArguments:
         default=0.0, metadata={"help": "No answer is given where its score exceeds the best other one's by more."}
     )
     max_seq_length: int = field(default=192, metadata={"help": "Tokens of a window of question and context."})
-    doc_stride: int = field(default=64, metadata={"help": "Tokens that windows of one context share."})
+    doc_stride: int = field(default=32, metadata={"help": "Tokens that windows of one context share."})
     n_best_size: int = field(default=20, metadata={"help": "How many starts and ends of a window are combined."})
     max_answer_length: int = field(default=30, metadata={"help": "In tokens."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
