@@ -42,8 +42,9 @@ def prepare_features(
         question has an answer; `offset_mapping`, the characters of each token, None outside the context.
 
     Raises:
-        ValueError: a column is missing, an id occurs twice, the tokenizer is slow, or a question leaves no room for
-            the context. Examples whose answers do not lie where they say are dropped with a warning.
+        ValueError: a column is missing, an id occurs twice, the tokenizer is slow, or no example is left. Examples
+            whose question leaves no room for the context, or whose answers do not lie where they say, are dropped with
+            a warning.
     """
     if not tokenizer.is_fast:
         raise ValueError(f"tokenizer={type(tokenizer).__name__} is slow and knows no offsets: pass a fast tokenizer")
@@ -53,7 +54,7 @@ def prepare_features(
     repeated = [name for name, count in Counter(examples["id"]).items() if count > 1]
     if repeated:
         raise ValueError(f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}")
-    _require_room(examples, tokenizer, max_length, doc_stride)
+    examples = _without_long_questions(examples, tokenizer, max_length, doc_stride)
     examples = _without_misplaced_answers(examples)
     return examples.map(
         lambda batch: _windows(batch, tokenizer, max_length, doc_stride),
@@ -70,19 +71,16 @@ def null_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next((token for token in ids if token is not None), -1)
 
 
-def _require_room(examples, tokenizer, max_length: int, doc_stride: int) -> None:
+def _without_long_questions(
+    examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int
+) -> datasets.Dataset:
     if not len(examples):
-        return
+        return examples
     questions = tokenizer([question.lstrip() for question in examples["question"]], add_special_tokens=False)
-    lengths = [len(ids) for ids in questions["input_ids"]]
-    longest = int(np.argmax(lengths))
-    room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - lengths[longest]
-    if room <= doc_stride:
-        raise ValueError(
-            f"the question of example {examples['id'][longest]!r} has {lengths[longest]} tokens, which leaves "
-            f"{max(room, 0)} of max_length={max_length} for the context; there must be more than "
-            f"doc_stride={doc_stride}: raise max_length, lower doc_stride, or leave out long questions"
-        )
+    most = max_length - tokenizer.num_special_tokens_to_add(pair=True) - doc_stride - 1
+    long = [row for row, ids in enumerate(questions["input_ids"]) if len(ids) > most]
+    reason = f"the question has more than the {max(most, 0)} tokens that max_length={max_length} leaves for it beside "
+    return _without(examples, long, reason + f"a context of more than doc_stride={doc_stride} tokens")
 
 
 def _without_misplaced_answers(examples: datasets.Dataset) -> datasets.Dataset:
@@ -91,16 +89,18 @@ def _without_misplaced_answers(examples: datasets.Dataset) -> datasets.Dataset:
         for row, (context, answers) in enumerate(zip(examples["context"], examples["answers"], strict=True))
         if answers["text"] and _gold_characters(context, answers) is None
     ]
-    if not misplaced:
+    return _without(examples, misplaced, "the context does not have the answer at answer_start")
+
+
+def _without(examples: datasets.Dataset, rows: list[int], reason: str) -> datasets.Dataset:
+    """All examples but these, with a warning that counts and names them."""
+    if not rows:
         return examples
-    names = [examples[row]["id"] for row in misplaced[:3]]
-    logger.warning(
-        "%d of %d examples dropped, such as %s: the context does not have the answer at answer_start",
-        len(misplaced),
-        len(examples),
-        names,
-    )
-    return examples.select(sorted(set(range(len(examples))) - set(misplaced)))
+    names = [examples[row]["id"] for row in rows[:3]]
+    if len(rows) == len(examples):
+        raise ValueError(f"none of the {len(rows)} examples can be used, such as {names}: {reason}")
+    logger.warning("%d of %d examples dropped, such as %s: %s", len(rows), len(examples), names, reason)
+    return examples.select(sorted(set(range(len(examples))) - set(rows)))
 
 
 def _gold_characters(context: str, answers: dict[str, Sequence]) -> tuple[int, int] | None:

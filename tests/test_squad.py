@@ -76,12 +76,20 @@ def test_examples_with_misplaced_answers_are_counted_named_and_dropped(caplog):
     assert "1 of 2 examples dropped" in caplog.text and "bad" in caplog.text
 
 
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_overlong_questions_are_counted_named_and_dropped(caplog, padding_side):
+    examples = rows(question("fits", question="dog " * 36), question("long", question="dog " * 37))
+    features = prepare_features(examples, make_tokenizer(padding_side), 48, 8)
+    assert features["example_id"] == ["fits"]
+    assert "1 of 2 examples dropped" in caplog.text and "'long'" in caplog.text and "36 tokens" in caplog.text
+
+
 def test_bad_input_is_named():
     tokenizer = make_tokenizer()
     with pytest.raises(ValueError, match=r"ids occur more than once.*'a'"):
         prepare_features(rows(question(), question()), tokenizer)
-    with pytest.raises(ValueError, match=r"question of example 'long' has 40 tokens.*max_length=48.*doc_stride=8"):
-        prepare_features(rows(question(), question("long", question="dog " * 40)), tokenizer, 48, 8)
+    with pytest.raises(ValueError, match=r"none of the 1 examples.*'long'.*36 tokens that max_length=48.*doc_stride=8"):
+        prepare_features(rows(question("long", question="dog " * 40)), tokenizer, 48, 8)
     with pytest.raises(ValueError, match=r"no columns \['answers'\]"):
         prepare_features(rows(question()).remove_columns("answers"), tokenizer)
     with pytest.raises(ValueError, match="SlowTokenizer is slow"):
