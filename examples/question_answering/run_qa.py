@@ -9,26 +9,28 @@ and a plot of both losses against F1 go to `--output_dir`.
 """
 
 import copy
-import json
 import logging
 import random
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import cldr_corpus
 import datasets
+import torch
 from from_scratch import build_model, train_tokenizer
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
+    DataCollatorWithPadding,
     EvalPrediction,
     HfArgumentParser,
     PreTrainedTokenizerBase,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from reloss_hf import (
     ExpectedF1Loss,
@@ -39,7 +41,7 @@ from reloss_hf import (
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import WarmStart, make_folder, plot
+import common
 
 ARMS = ("cross_entropy", "expected_f1", "surrogate")
 
@@ -99,35 +101,29 @@ def main() -> None:
     )
     if args.process_index == 0:
         model.save_pretrained(out / "initial_model")
-    experiment = Experiment(data_args, args, raw, features, tokenizer, out)
-
-    if get_last_checkpoint(make_folder(out / "warm_start")) is None:
-        experiment.trainer("warm_start", out / "initial_model", callbacks=[WarmStart()]).train()
-    warm_start = get_last_checkpoint(out / "warm_start")
-    rows = [experiment.arm("warm_start", warm_start, train=False, surrogate_start=None)]
+    experiment = Experiment(args, out, data_args, raw, features, tokenizer)
+    start, checkpoint = experiment.warm_start()
+    rows = [start]
     if "cross_entropy" in data_args.loss:
-        rows.append(experiment.arm("cross_entropy", warm_start, surrogate_start=None))
+        rows.append(experiment.arm("cross_entropy", checkpoint, surrogate_start=None))
     if "expected_f1" in data_args.loss:
         expected_f1 = ExpectedF1Loss(data_args.max_answer_length)
-        rows.append(experiment.arm("expected_f1", warm_start, surrogate=expected_f1))
+        rows.append(experiment.arm("expected_f1", checkpoint, surrogate=expected_f1))
     if "surrogate" in data_args.loss:
-        rows.append(experiment.arm("surrogate", warm_start))
+        rows.append(experiment.arm("surrogate", checkpoint))
     if args.process_index == 0:
-        results = {"arms": rows, "command": " ".join(sys.argv)}
-        (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        print_table(rows)
+        experiment.write_results(rows)
+        common.print_table(rows, ["f1", "exact_match", "f1_validation", "exact_match_validation"])
 
 
 @dataclass
-class Experiment:
-    """Trains and evaluates the arms; an arm that is done is not done again when the script is repeated."""
-
+class Experiment(common.Experiment):
     data_args: DataArguments
-    args: ReLossTrainingArguments
     raw: datasets.DatasetDict
     features: datasets.DatasetDict
     tokenizer: PreTrainedTokenizerBase
-    out: Path
+
+    metric: ClassVar[str] = "F1"
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossTrainer:
         args = copy.copy(self.args)
@@ -144,41 +140,35 @@ class Experiment:
             callbacks=callbacks,
         )
 
-    def arm(self, arm: str, warm_start: str, train: bool = True, **changes) -> dict:
-        """Continue the warm start, if `train`; the row of the results for what comes out."""
-        path = make_folder(self.out / arm) / "row.json"
-        if path.exists():
-            return json.loads(path.read_text())
-        trainer = self.trainer(arm, warm_start, **changes)
-        started = time.perf_counter()
-        if train:
-            trainer.train(resume_from_checkpoint=warm_start)
-            trainer.save_model()
-        row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
-        report = trainer.surrogate_report
-        if report is not None:
-            row |= {"spearman": report.spearman, "refused": report.objection, "report": report.as_dict()}
-            plot(trainer.learner.held_out_groups, report, "F1", self.out / "loss_against_f1.png")
-        for split, suffix in (("test", ""), ("validation", "_validation")):
-            row[f"f1{suffix}"], row[f"exact_match{suffix}"] = self.scores(trainer, split)
-        if self.args.process_index == 0:
-            path.write_text(json.dumps(row, indent=2))
-        return row
-
-    def scores(self, trainer: ReLossTrainer, split: str) -> tuple[float, float]:
-        """F1 and exact match of the model's answers."""
-        compute_metrics = squad_compute_metrics(
-            self.raw[split],
-            self.features[split],
-            self.data_args.metric,
-            null_threshold=self.data_args.null_score_diff_threshold,
-            n_best=self.data_args.n_best_size,
-            max_answer_length=self.data_args.max_answer_length,
-        )
-        output = trainer.predict(self.features[split])
-        scores = compute_metrics(EvalPrediction(output.predictions, output.label_ids))
+    @torch.no_grad()
+    def score(self, folder: str | Path) -> dict:
+        """F1 and exact match of a saved model's answers."""
+        model = AutoModelForQuestionAnswering.from_pretrained(folder).to(self.args.device).eval()
         exact = "exact" if self.data_args.version_2_with_negative else "exact_match"
-        return round(scores["f1"], 2), round(scores[exact], 2)
+        scores = {}
+        for split, suffix in (("test", ""), ("validation", "_validation")):
+            windows = self.features[split]
+            inputs = windows.select_columns([n for n in self.tokenizer.model_input_names if n in windows.column_names])
+            starts, ends = [], []
+            for batch in DataLoader(
+                inputs, self.args.eval_batch_size, collate_fn=DataCollatorWithPadding(self.tokenizer)
+            ):
+                output = model(**batch.to(self.args.device))
+                starts += output.start_logits.float().cpu()
+                ends += output.end_logits.float().cpu()
+            logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
+            compute_metrics = squad_compute_metrics(
+                self.raw[split],
+                windows,
+                self.data_args.metric,
+                null_threshold=self.data_args.null_score_diff_threshold,
+                n_best=self.data_args.n_best_size,
+                max_answer_length=self.data_args.max_answer_length,
+            )
+            result = compute_metrics(EvalPrediction(logits, label_ids=None))
+            scores[f"f1{suffix}"] = round(result["f1"], 2)
+            scores[f"exact_match{suffix}"] = round(result[exact], 2)
+        return scores
 
 
 def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossTrainingArguments]:
@@ -234,22 +224,6 @@ def load_model(model_args: ModelArguments, data_args: DataArguments, train: data
     tokenizer = train_tokenizer(texts, model_args.vocab_size)
     size = (model_args.layers, model_args.width, model_args.heads, model_args.dropout)
     return build_model(tokenizer, *size, data_args.max_seq_length), tokenizer
-
-
-def print_table(rows: list[dict]) -> None:
-    print("\n| arm | F1 | EM | F1 validation | EM validation | Spearman | updates | seconds |")
-    print("|---" * 8 + "|")
-    learned = next((row for row in rows if row["arm"] == "surrogate"), {})
-    spearmans = {"surrogate": learned.get("spearman")}
-    spearmans["cross_entropy"] = learned.get("report", {}).get("spearman_cross_entropy")
-    for row in rows:
-        scores = " | ".join(
-            f"{row[name]:.2f}" for name in ("f1", "exact_match", "f1_validation", "exact_match_validation")
-        )
-        spearman = "" if spearmans.get(row["arm"]) is None else f"{spearmans[row['arm']]:.3f}"
-        print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
-    if learned.get("refused"):
-        print(f"\nThe surrogate was refused, so its arm trained on cross-entropy: {learned['refused']}")
 
 
 if __name__ == "__main__":
