@@ -177,6 +177,8 @@ class ReLossMixin:
             raise ValueError("metric=None, but a surrogate of it is to be learned: pass metric=, or surrogate=")
         if self.processing_class is None:
             raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
+        if self.args.surrogate_predictions == "generate":
+            self.task.require_generation()
         if not isinstance(metric, GroupMetric):
             metric = GroupMetric(metric, metric_key, lower_is_better)
         self.task.try_metric(metric, self.train_dataset, self.args.surrogate_group_size)

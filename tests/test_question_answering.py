@@ -115,7 +115,7 @@ def test_forced_predictions_are_the_best_spans_in_the_metrics_own_format(toy):
     inputs, model = batch_of(features["train"], tokenizer), make_model()
     task = QuestionAnsweringTask(model, tokenizer)
     outputs = model(**inputs)
-    task.try_metric(GroupMetric("squad"), features["train"])
+    task.try_metric(GroupMetric("squad"), features["train"], 4)
     stored = task.forced_predictions(outputs, inputs, Candidate(3), 20, generator())
     assert len(stored) == 20 and stored.candidates.tolist() == [3] * 20
     assert len({row["id"] for row in stored.references}) == 20
@@ -144,7 +144,7 @@ def test_corruption_spoils_predictions_and_improvement_mends_them(toy):
     tokenizer, _, features = toy
     inputs, metric = batch_of(features["train"], tokenizer, range(200)), GroupMetric("squad")
     task = QuestionAnsweringTask(make_model(), tokenizer)
-    task.try_metric(metric, features["train"])
+    task.try_metric(metric, features["train"], 4)
     gold = torch.nn.functional.one_hot(torch.stack([inputs["start_positions"], inputs["end_positions"]]), 24).float()
     inputs = {k: torch.nn.functional.pad(v, (0, 24 - v.shape[1])) if v.dim() == 2 else v for k, v in inputs.items()}
     noise = torch.randn(2, 200, 24, generator=generator())
@@ -246,8 +246,8 @@ def test_bad_use_is_named(make_trainer, toy):
     task = QuestionAnsweringTask(make_model(), tokenizer)
     with pytest.raises(ValueError, match=r"no \['end_positions'\]"):
         task.require_labels({"input_ids": 1, "start_positions": 1})
-    with pytest.raises(ValueError, match="surrogate_predictions='forced'"):
-        task.generated_predictions(None, {}, Candidate(0), ())
+    with pytest.raises(ValueError, match="generates nothing.*surrogate_predictions='forced'"):
+        make_trainer(metric="squad", arguments={"surrogate_predictions": "generate"})
     with pytest.raises(ValueError, match="no 'start_logits'"):
         task.features(None, {"start_top_index": 0}, {}, ())
     with pytest.raises(ValueError, match="pass the tokenizer"):

@@ -85,6 +85,9 @@ class Task(ABC):
     ) -> Predictions:
         """Predictions that the model decodes by itself."""
 
+    def require_generation(self) -> None:  # noqa: B027
+        """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants."""
+
     @abstractmethod
     def sample_pair(self) -> tuple[Any, Any]:
         """A prediction and a reference in the form that `Predictions` holds, to try a metric on."""

@@ -1,7 +1,7 @@
 """Extractive question answering: models that give each position a score as the start and as the end of the answer."""
 
 import hashlib
-from typing import Any
+from typing import Any, NoReturn
 
 import datasets
 import torch
@@ -75,21 +75,25 @@ class QuestionAnsweringTask(Task):
             inputs = {k: v[answerable] for k, v in inputs.items()}
         return self._predictions(features, predicted, inputs, candidate)
 
-    def generated_predictions(
-        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
-    ) -> Predictions:
+    def require_generation(self) -> NoReturn:
         raise ValueError(
             "a question-answering model generates nothing: its logits are its prediction; use "
             "surrogate_predictions='forced'"
         )
 
+    def generated_predictions(
+        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
+    ) -> Predictions:
+        self.require_generation()
+
     def sample_pair(self) -> tuple[dict, dict]:
         return _prediction("sample", "a small answer"), _reference("sample", "a small answer", 0)
 
-    def try_metric(self, metric: GroupMetric, dataset: Any) -> None:
-        super().try_metric(metric, dataset)
+    def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
+        super().try_metric(metric, dataset, group_size)
+        prediction, reference = _prediction("sample", ""), _reference("sample", "", 0, has_answer=False)
         try:
-            metric([_prediction("sample", "")], [_reference("sample", "", 0, has_answer=False)], [[0]])
+            metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
         except RuntimeError:
             self.scores_null = False
         answerable = isinstance(dataset, datasets.Dataset) and "answerable" in dataset.column_names
