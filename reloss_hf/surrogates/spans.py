@@ -18,8 +18,8 @@ starts and ends at the null position (the `[CLS]` token). The overlap of two spa
 | `SpanCrossEntropy` | nothing | gold positions | start or end, from any other |
 | `ExpectedF1Loss` | nothing | all spans | start or end, from any other |
 | `SpanSurrogateMLP` | a network | gold positions | start or end, from any other |
-| `OverlapSurrogate` | 10 numbers | all spans | span, from a disjoint one |
-| `SharpenedF1Surrogate` | 2 numbers | all spans | span, from a disjoint one |
+| `OverlapSurrogate` | 9 numbers | all spans | span, from a disjoint one |
+| `SharpenedF1Surrogate` | 1 number | all spans | span, from a disjoint one |
 """
 
 from abc import abstractmethod
