@@ -5,10 +5,18 @@ from .functional import average_rank, gradient_penalty, soft_rank, sorting_netwo
 from .learner import HeldOutGroups, LearningReport, SurrogateLearner
 from .metrics import GroupMetric
 from .predictions import Predictions
+from .squad_answers import Answer, answers_from_logits, squad_compute_metrics
+from .squad_features import prepare_features
 from .surrogates import (
+    ExpectedF1Loss,
     LogNgramSurrogate,
     NgramSurrogate,
+    OverlapSurrogate,
     PrefixNgramSurrogate,
+    SharpenedF1Surrogate,
+    SpanCrossEntropy,
+    SpanSurrogate,
+    SpanSurrogateMLP,
     SurrogateLoss,
     TokenCrossEntropy,
     TokenErrorProbability,
@@ -21,11 +29,14 @@ from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArgumen
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Answer",
+    "ExpectedF1Loss",
     "GroupMetric",
     "HeldOutGroups",
     "LearningReport",
     "LogNgramSurrogate",
     "NgramSurrogate",
+    "OverlapSurrogate",
     "Predictions",
     "PrefixNgramSurrogate",
     "ReLossCallback",
@@ -33,15 +44,22 @@ __all__ = [
     "ReLossSeq2SeqTrainingArguments",
     "ReLossTrainer",
     "ReLossTrainingArguments",
+    "SharpenedF1Surrogate",
+    "SpanCrossEntropy",
+    "SpanSurrogate",
+    "SpanSurrogateMLP",
     "SurrogateLearner",
     "SurrogateLoss",
     "TokenCrossEntropy",
     "TokenErrorProbability",
     "TokenSurrogate",
     "TransformerTokenSurrogate",
+    "answers_from_logits",
     "average_rank",
     "gradient_penalty",
+    "prepare_features",
     "soft_rank",
     "sorting_network_rank",
     "spearman_correlation",
+    "squad_compute_metrics",
 ]

@@ -10,10 +10,15 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric as SacreMetric
 
+from .squad_scores import squad, squad_v2
+
 MetricLike = evaluate.EvaluationModule | SacreMetric | str | Callable[[list, list], float]
 
 # evaluate's modules of these names are thin wrappers of sacrebleu with these settings.
 _SACREBLEU_MODULES = {"sacrebleu": BLEU, "chrf": CHRF, "ter": TER}
+_SQUAD_MODULES = {"squad": squad, "squad_v2": squad_v2}
+# The number that a metric is known for, where its name or "score" does not say so.
+_MAIN_NUMBERS = {"squad": "f1", "squad_v2": "f1"}
 
 
 class GroupMetric:
@@ -23,9 +28,10 @@ class GroupMetric:
         metric: an `evaluate` module; the name of one, or the path of a metric script, for `evaluate.load`; a
             sacrebleu metric such as `BLEU(lowercase=True)`; or a function `(predictions, references) -> float`.
             `"sacrebleu"`, `"chrf"` and `"ter"`, by name or as modules, are computed by sacrebleu directly, from
-            statistics counted once for each sentence instead of once for each group; they need no network.
+            statistics counted once for each sentence instead of once for each group; they need no network, nor do
+            `"squad"` and `"squad_v2"` by name.
         key: which number of the metric's result to use. Needed where the result has several and none is called
-            `score` or as the metric is.
+            `score` or as the metric is; of `squad` and `squad_v2` it is `f1`.
         lower_is_better: for error rates such as `ter` and `wer`; the score is negated.
 
     Raises:
@@ -40,8 +46,7 @@ class GroupMetric:
     @property
     def name(self) -> str:
         """The metric's name, for logs and model cards."""
-        name = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", type(self.metric).__name__)
-        return f"{name}:{self.key}" if self.key else str(name).lower()
+        return f"{self._metric_name}:{self.key}" if self.key else self._metric_name.lower()
 
     def __call__(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray:
         """The metric of every group.
@@ -70,6 +75,11 @@ class GroupMetric:
                     f"references={[references[row] for row in rows]!r}"
                 ) from error
         return self.sign * scores
+
+    @property
+    def _metric_name(self) -> str:
+        name = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", type(self.metric).__name__)
+        return str(name)
 
     def _sacrebleu_scorer(self, predictions: Sequence[str], references: Sequence) -> Callable:
         width = max((1 if isinstance(reference, str) else len(reference) for reference in references), default=1)
@@ -110,7 +120,7 @@ class GroupMetric:
             return self.key
         if len(names) == 1:
             return names[0]
-        for name in ("score", getattr(self.metric, "name", None)):
+        for name in ("score", self._metric_name, _MAIN_NUMBERS.get(self._metric_name)):
             if name in names:
                 return name
         raise ValueError(f"the metric's result has several numbers, {names}: name one of them by metric_key=")
@@ -121,6 +131,8 @@ def _load(metric: MetricLike) -> evaluate.EvaluationModule | SacreMetric | Calla
     if isinstance(name, str) and name in _SACREBLEU_MODULES:
         # force: no warning about text that looks tokenised, of which early predictions are full
         return BLEU(force=True) if name == "sacrebleu" else _SACREBLEU_MODULES[name]()
+    if isinstance(metric, str) and metric in _SQUAD_MODULES:
+        return _SQUAD_MODULES[metric]
     if isinstance(metric, str):
         try:
             return evaluate.load(metric)
@@ -128,7 +140,7 @@ def _load(metric: MetricLike) -> evaluate.EvaluationModule | SacreMetric | Calla
             raise ValueError(
                 f"metric={metric!r} could not be loaded ({type(error).__name__}: {error}). Offline, pass the path of "
                 f"a metric script, a callable(predictions, references) -> float, or one of "
-                f"{sorted(_SACREBLEU_MODULES)}, which need no download"
+                f"{sorted(_SACREBLEU_MODULES | _SQUAD_MODULES)}, which need no download"
             ) from error
     if not callable(metric) and not isinstance(metric, evaluate.EvaluationModule | SacreMetric):
         raise ValueError(

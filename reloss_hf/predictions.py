@@ -124,9 +124,11 @@ class PredictionStore:
 
     def add(self, predictions: Predictions) -> None:
         """Keep the rows with finite scores, as far as there is room for their candidates."""
+        if not len(predictions):
+            return
         finite = torch.ones(len(predictions), dtype=torch.bool)
         for value in predictions.features.values():
-            finite &= value.flatten(1).isfinite().all(1)
+            finite &= value.reshape(len(value), -1).isfinite().all(1)
         self.skipped += int((~finite).sum())
         kept = []
         for row in finite.nonzero().flatten().tolist():

@@ -177,15 +177,15 @@ class ReLossMixin:
             raise ValueError("metric=None, but a surrogate of it is to be learned: pass metric=, or surrogate=")
         if self.processing_class is None:
             raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
+        if self.args.surrogate_predictions == "generate":
+            self.task.require_generation()
         if not isinstance(metric, GroupMetric):
             metric = GroupMetric(metric, metric_key, lower_is_better)
-        size = self.args.surrogate_group_size
-        prediction, reference = self.task.sample_pair()
-        metric([prediction] * size, [reference] * size, [range(size)])
+        self.task.try_metric(metric, self.train_dataset, self.args.surrogate_group_size)
         learner = SurrogateLearner(
             metric,
             self.args.surrogate_class or self.task.default_surrogate.__name__,
-            group_size=size,
+            group_size=self.args.surrogate_group_size,
             seed=self.args.seed,
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
         )

@@ -68,6 +68,17 @@ def test_predictions_with_nan_or_infinite_scores_are_skipped_and_counted():
     assert store.skipped == 2
 
 
+def test_features_of_one_number_are_stored_and_judged_like_others():
+    store = PredictionStore(capacity=10)
+    scored = predictions(3)
+    scored.features["number"] = torch.tensor([1.0, float("inf"), 2.0])
+    store.add(scored)
+    store.add(scored.select([]))
+    store.add(scored.select([2]))
+    assert store.predictions().features["number"].tolist() == [1.0, 2.0, 2.0]
+    assert store.skipped == 1
+
+
 def test_a_store_continues_where_it_was_saved(tmp_path):
     store = PredictionStore(capacity=3)
     store.add(predictions(2))

@@ -10,16 +10,14 @@ one on the surrogate. The table, `results.json` and a plot of both losses agains
 """
 
 import copy
-import json
 import logging
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import cldr_corpus
 import datasets
-import matplotlib
 from from_scratch import build_model, train_tokenizer
 from sacrebleu.metrics import BLEU
 from torch.utils.data import DataLoader
@@ -31,18 +29,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from reloss_hf import (
-    HeldOutGroups,
-    LearningReport,
-    ReLossCallback,
-    ReLossSeq2SeqTrainer,
-    ReLossSeq2SeqTrainingArguments,
-)
+from reloss_hf import ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import common
 
 
 @dataclass
@@ -89,43 +80,27 @@ def main() -> None:
     tokenized = tokenize(raw, tokenizer, data_args)
     if args.process_index == 0:
         model.save_pretrained(out / "initial_model")
-    experiment = Experiment(data_args, args, raw, tokenized, tokenizer, out)
-
-    if get_last_checkpoint(make_folder(out / "warm_start")) is None:
-        experiment.trainer("warm_start", out / "initial_model", callbacks=[WarmStart()]).train()
-    warm_start = get_last_checkpoint(out / "warm_start")
-    start = {"arm": "warm_start", "updates": int(warm_start.rsplit("-", 1)[1])}
-    start |= experiment.bleu("warm_start", warm_start)
-    cross_entropy = experiment.arm("cross_entropy", warm_start, surrogate_start=None)
-    surrogate = experiment.arm("surrogate", warm_start)
-    for name in ("spearman", "spearman_within"):
-        surrogate[name] = surrogate["report"] and surrogate["report"][name]
-        baseline = name.replace("spearman", "spearman_cross_entropy")
-        cross_entropy[name] = surrogate["report"] and surrogate["report"][baseline]
+    experiment = Experiment(args, out, data_args, raw, tokenized, tokenizer)
+    start, checkpoint = experiment.warm_start()
+    rows = [
+        start,
+        experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
+        experiment.arm("surrogate", checkpoint),
+    ]
     if args.process_index == 0:
-        results = {"warm_start": start, "arms": [cross_entropy, surrogate], "command": " ".join(sys.argv)}
-        (out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        print_table([start, cross_entropy, surrogate])
-
-
-class WarmStart(ReLossCallback):
-    """Ends the run just before the surrogate would be learned, with a checkpoint: the start of both arms."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.start_step:
-            control.should_save = control.should_training_stop = True
+        experiment.write_results(rows)
+        common.print_table(rows, [name for name in rows[-1] if name.startswith("bleu_")])
+        print(f"\nsacreBLEU {rows[-1]['signature']}")
 
 
 @dataclass
-class Experiment:
-    """Trains and evaluates the arms; an arm that is done is not done again when the script is repeated."""
-
+class Experiment(common.Experiment):
     data_args: DataArguments
-    args: ReLossSeq2SeqTrainingArguments
     raw: datasets.DatasetDict
     tokenized: datasets.DatasetDict
     tokenizer: PreTrainedTokenizerBase
-    out: Path
+
+    metric: ClassVar[str] = "BLEU"
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> ReLossSeq2SeqTrainer:
         args = copy.copy(self.args)
@@ -144,28 +119,8 @@ class Experiment:
             callbacks=callbacks,
         )
 
-    def arm(self, arm: str, warm_start: str, **changes) -> dict:
-        """Continue the warm start; the row of the results for what comes out."""
-        path = make_folder(self.out / arm) / "row.json"
-        if not path.exists():
-            trainer = self.trainer(arm, warm_start, **changes)
-            started = time.perf_counter()
-            trainer.train(resume_from_checkpoint=warm_start)
-            row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
-            trainer.save_model()
-            report = trainer.surrogate_report
-            row |= {"report": report and report.as_dict(), "refused": report and report.objection}
-            if self.args.process_index == 0:
-                path.write_text(json.dumps(row, indent=2))
-                if report is not None:
-                    plot(trainer.learner.held_out_groups, report, self.out / "loss_against_bleu.png")
-        return json.loads(path.read_text()) | self.bleu(arm, self.out / arm)
-
-    def bleu(self, arm: str, folder: str | Path) -> dict:
+    def score(self, folder: str | Path) -> dict:
         """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU."""
-        path = make_folder(self.out / arm) / "bleu.json"
-        if path.exists():
-            return json.loads(path.read_text())
         model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(self.args.device).eval()
         collate = DataCollatorForSeq2Seq(self.tokenizer, model=model)
         scores = {}
@@ -181,7 +136,6 @@ class Experiment:
                     score = metric.corpus_score([text.strip() for text in hypotheses], references)
                     scores[f"{case}bleu_{name}{suffix}"] = round(score.score, 2)
                     scores[f"{case}signature"] = str(metric.get_signature())
-        path.write_text(json.dumps(scores, indent=2))
         return scores
 
 
@@ -255,41 +209,6 @@ def tokenize(
         }
 
     return raw.map(encode, batched=True, remove_columns=raw["train"].column_names)
-
-
-def make_folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def plot(groups: HeldOutGroups, report: LearningReport, path: Path) -> None:
-    """The BLEU of held-out groups against either loss, a colour for each time at which they were predicted."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    surrogate = groups.surrogate, report.surrogate, report.spearman, report.spearman_within
-    baseline = report.spearman_cross_entropy, report.spearman_cross_entropy_within
-    panels = ((groups.cross_entropy, "cross-entropy", *baseline), surrogate)
-    for axis, (losses, name, overall, within) in zip(axes, panels, strict=True):
-        points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
-        axis.set(xlabel=f"{name} of a group", title=f"Spearman with BLEU {overall:.3f}, within a snapshot {within:.3f}")
-    axes[0].set_ylabel("BLEU of the group")
-    figure.colorbar(points, ax=axes, label="snapshot, early to late")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def print_table(rows: list[dict]) -> None:
-    columns = [name for name in rows[-1] if name.startswith("bleu_")]
-    columns += ["spearman", "spearman_within", "updates", "seconds"]
-    print(f"\n| arm | {' | '.join(columns)} |")
-    print("|---" * (len(columns) + 1) + "|")
-    for row in rows:
-        values = ["" if row.get(name) is None else row[name] for name in columns]
-        cells = [f"{value:.3f}" if name.startswith("spearman") and value != "" else str(value)
-                 for name, value in zip(columns, values, strict=True)]  # fmt: skip
-        print(f"| {row['arm']} | {' | '.join(cells)} |")
-    print(f"\nsacreBLEU {rows[-1]['signature']}")
-    if rows[-1].get("refused"):
-        print(f"The surrogate was refused, so both arms trained on cross-entropy: {rows[-1]['refused']}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,14 @@
 """Surrogate losses."""
 
 from .base import SurrogateLoss, surrogate_class
+from .spans import (
+    ExpectedF1Loss,
+    OverlapSurrogate,
+    SharpenedF1Surrogate,
+    SpanCrossEntropy,
+    SpanSurrogate,
+    SpanSurrogateMLP,
+)
 from .tokens import (
     LogNgramSurrogate,
     NgramSurrogate,
@@ -12,9 +20,15 @@ from .tokens import (
 )
 
 __all__ = [
+    "ExpectedF1Loss",
     "LogNgramSurrogate",
     "NgramSurrogate",
+    "OverlapSurrogate",
     "PrefixNgramSurrogate",
+    "SharpenedF1Surrogate",
+    "SpanCrossEntropy",
+    "SpanSurrogate",
+    "SpanSurrogateMLP",
     "SurrogateLoss",
     "TokenCrossEntropy",
     "TokenErrorProbability",

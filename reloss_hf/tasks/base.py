@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..metrics import GroupMetric
 from ..predictions import Predictions
 from ..surrogates import SurrogateLoss
 
@@ -84,6 +85,14 @@ class Task(ABC):
     ) -> Predictions:
         """Predictions that the model decodes by itself."""
 
+    def require_generation(self) -> None:  # noqa: B027
+        """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants."""
+
     @abstractmethod
     def sample_pair(self) -> tuple[Any, Any]:
         """A prediction and a reference in the form that `Predictions` holds, to try a metric on."""
+
+    def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
+        """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
+        prediction, reference = self.sample_pair()
+        metric([prediction] * group_size, [reference] * group_size, [range(group_size)])

@@ -74,6 +74,13 @@ class TokenSequenceTask(Task):
         predicted, labels = kept.pop("predicted"), kept.pop("labels")
         return self._predictions(kept, predicted.masked_fill(labels == -100, -100), labels, candidate)
 
+    def require_generation(self) -> None:
+        if not self.is_encoder_decoder:
+            raise ValueError(
+                "the model's own output is read from encoder-decoder models alone: for a decoder-only model use "
+                "surrogate_predictions='forced' and a surrogate that reads 'target_log_probs'"
+            )
+
     @torch.no_grad()
     def generated_predictions(
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
@@ -89,11 +96,7 @@ class TokenSequenceTask(Task):
     @torch.no_grad()
     def generate(self, model: torch.nn.Module, inputs: Inputs) -> Tensor:
         """Greedy output for a batch, without dropout, shape `(n, 1 + H)`; it starts with the decoder's start token."""
-        if not self.is_encoder_decoder:
-            raise ValueError(
-                "the model's own output is read from encoder-decoder models alone: for a decoder-only model use "
-                "surrogate_predictions='forced' and a surrogate that reads 'target_log_probs'"
-            )
+        self.require_generation()
         model = extract_model_from_parallel(model)
         config = copy.deepcopy(model.generation_config)
         config.update(num_beams=1, do_sample=False, early_stopping=False, length_penalty=1.0)

@@ -1,0 +1,123 @@
+"""What the example scripts share: arms that continue one warm start, and scores of what they saved."""
+
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import matplotlib
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from reloss_hf import HeldOutGroups, LearningReport, ReLossCallback
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+
+class WarmStart(ReLossCallback):
+    """Ends the run just before the surrogate would be learned, with a checkpoint: the start of all arms."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.start_step:
+            control.should_save = control.should_training_stop = True
+
+
+@dataclass
+class Experiment(ABC):
+    """Trains and evaluates the arms; what is done is not done again when the script is repeated.
+
+    Attributes:
+        metric: its name, for the plot and for the files.
+    """
+
+    args: TrainingArguments
+    out: Path
+
+    metric: ClassVar[str]
+
+    @abstractmethod
+    def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> Trainer:
+        """A trainer of a saved model, with `--output_dir` for this arm, and changes to the arguments."""
+
+    @abstractmethod
+    def score(self, folder: str | Path) -> dict:
+        """What the table says of a saved model, measured on the splits in their own order."""
+
+    def warm_start(self) -> tuple[dict, str]:
+        """The row of the results for the warm start, and its checkpoint."""
+        if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
+            self.trainer("warm_start", self.out / "initial_model", callbacks=[WarmStart()]).train()
+        checkpoint = get_last_checkpoint(self.out / "warm_start")
+        row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1]), "seconds": 0.0}
+        return row | self.scores("warm_start", checkpoint), checkpoint
+
+    def arm(self, arm: str, warm_start: str, **changes) -> dict:
+        """Continue the warm start; the row of the results for what comes out."""
+        path = make_folder(self.out / arm) / "row.json"
+        if not path.exists():
+            trainer = self.trainer(arm, warm_start, **changes)
+            started = time.perf_counter()
+            trainer.train(resume_from_checkpoint=warm_start)
+            row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
+            trainer.save_model()
+            report = trainer.surrogate_report
+            if report is not None:
+                row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
+            if self.args.process_index == 0:
+                path.write_text(json.dumps(row, indent=2))
+                if report is not None:
+                    picture = self.out / f"loss_against_{self.metric.lower()}.png"
+                    plot(trainer.learner.held_out_groups, report, self.metric, picture)
+        return json.loads(path.read_text()) | self.scores(arm, self.out / arm)
+
+    def scores(self, arm: str, folder: str | Path) -> dict:
+        """The scores of a saved model, from a file where they are known."""
+        path = make_folder(self.out / arm) / f"{self.metric.lower()}.json"
+        if not path.exists():
+            path.write_text(json.dumps(self.score(folder), indent=2))
+        return json.loads(path.read_text())
+
+    def write_results(self, rows: list[dict]) -> None:
+        """`results.json`; cross-entropy is given its Spearman from the surrogate's report, where there is one."""
+        arms = {row["arm"]: row for row in rows}
+        report = arms.get("surrogate", {}).get("report")
+        if "cross_entropy" in arms:
+            arms["cross_entropy"]["spearman"] = report["spearman_cross_entropy"] if report else None
+        results = {"arms": rows, "command": " ".join(sys.argv)}
+        (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(rows: list[dict], columns: list[str]) -> None:
+    print(f"\n| arm | {' | '.join(columns)} | Spearman | updates | seconds |")
+    print("|---" * (len(columns) + 4) + "|")
+    for row in rows:
+        scores = " | ".join(f"{row[name]:.2f}" for name in columns)
+        spearman = f"{row['spearman']:.3f}" if row.get("spearman") is not None else ""
+        print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
+    for row in rows:
+        if row.get("refused"):
+            print(f"\nThe surrogate was refused, so its arm trained on cross-entropy: {row['refused']}")
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def plot(groups: HeldOutGroups, report: LearningReport, metric: str, path: Path) -> None:
+    """The metric of held-out groups against either loss, a colour for each time at which they were predicted."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, losses, name, spearman in (
+        (axes[0], groups.cross_entropy, "cross-entropy", report.spearman_cross_entropy),
+        (axes[1], groups.surrogate, report.surrogate, report.spearman),
+    ):
+        points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
+        axis.set(xlabel=f"{name} of a group", title=f"Spearman with {metric} {spearman:.3f}")
+    axes[0].set_ylabel(f"{metric} of the group")
+    figure.colorbar(points, ax=axes, label="snapshot, early to late")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

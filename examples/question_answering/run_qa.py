@@ -1,0 +1,230 @@
+"""Fine-tune a question-answering model on cross-entropy, on the expected F1 and on a learned surrogate of SQuAD F1.
+
+    python examples/question_answering/run_qa.py                         # a small corpus of its own, a few minutes
+    python examples/question_answering/run_qa.py --model_name_or_path path/to/encoder \
+        --train_file train.jsonl --test_file test.jsonl --max_seq_length 192 --num_train_epochs 2
+
+All arms continue the same warm start, with the same schedule, batches and number of updates. The table, `results.json`
+and a plot of both losses against F1 go to `--output_dir`.
+"""
+
+import copy
+import logging
+import random
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import cldr_corpus
+import datasets
+import torch
+from from_scratch import build_model, train_tokenizer
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from reloss_hf import (
+    ExpectedF1Loss,
+    ReLossTrainer,
+    ReLossTrainingArguments,
+    prepare_features,
+    squad_compute_metrics,
+)
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import common
+
+ARMS = ("cross_entropy", "expected_f1", "surrogate")
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A model to fine-tune, on disk or the hub; by default a small one from scratch."},
+    )
+    vocab_size: int = field(default=4000, metadata={"help": "From scratch: of the tokenizer."})
+    layers: int = field(default=3, metadata={"help": "From scratch."})
+    width: int = field(default=96, metadata={"help": "From scratch: the feed-forward width is twice it."})
+    heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
+    dropout: float = field(default=0.0, metadata={"help": "From scratch."})
+
+
+@dataclass
+class DataArguments:
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub, in the schema of squad."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_file: str | None = field(default=None, metadata={"help": "JSON lines, in the schema of squad."})
+    validation_file: str | None = field(
+        default=None,
+        metadata={"help": "Likewise; by default a tenth of the training contexts, which are left out of it."},
+    )
+    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation data."})
+    version_2_with_negative: bool = field(default=False, metadata={"help": "Whether some questions have no answer."})
+    null_score_diff_threshold: float = field(
+        default=0.0, metadata={"help": "No answer is given where its score exceeds the best other one's by more."}
+    )
+    max_seq_length: int = field(default=192, metadata={"help": "Tokens of a window of question and context."})
+    doc_stride: int = field(default=32, metadata={"help": "Tokens that windows of one context share."})
+    n_best_size: int = field(default=20, metadata={"help": "How many starts and ends of a window are combined."})
+    max_answer_length: int = field(default=30, metadata={"help": "In tokens."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Likewise, of validation and test."})
+    loss: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "The arms to run.", "choices": ARMS})
+
+    @property
+    def metric(self) -> str:
+        return "squad_v2" if self.version_2_with_negative else "squad"
+
+
+def main() -> None:
+    model_args, data_args, args = parse_arguments()
+    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
+    set_seed(args.seed)
+    out = Path(args.output_dir)
+    raw = load_data(data_args)
+    model, tokenizer = load_model(model_args, data_args, raw["train"])
+    features = datasets.DatasetDict(
+        {
+            split: prepare_features(rows, tokenizer, data_args.max_seq_length, data_args.doc_stride)
+            for split, rows in raw.items()
+        }
+    )
+    if args.process_index == 0:
+        model.save_pretrained(out / "initial_model")
+    experiment = Experiment(args, out, data_args, raw, features, tokenizer)
+    start, checkpoint = experiment.warm_start()
+    rows = [start]
+    if "cross_entropy" in data_args.loss:
+        rows.append(experiment.arm("cross_entropy", checkpoint, surrogate_start=None))
+    if "expected_f1" in data_args.loss:
+        expected_f1 = ExpectedF1Loss(data_args.max_answer_length)
+        rows.append(experiment.arm("expected_f1", checkpoint, surrogate=expected_f1))
+    if "surrogate" in data_args.loss:
+        rows.append(experiment.arm("surrogate", checkpoint))
+    if args.process_index == 0:
+        experiment.write_results(rows)
+        common.print_table(rows, ["f1", "exact_match", "f1_validation", "exact_match_validation"])
+
+
+@dataclass
+class Experiment(common.Experiment):
+    data_args: DataArguments
+    raw: datasets.DatasetDict
+    features: datasets.DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+
+    metric: ClassVar[str] = "F1"
+
+    def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossTrainer:
+        args = copy.copy(self.args)
+        for name, value in {"output_dir": str(self.out / arm), **changes}.items():
+            setattr(args, name, value)
+        return ReLossTrainer(
+            model=AutoModelForQuestionAnswering.from_pretrained(model),
+            args=args,
+            train_dataset=self.features["train"],
+            eval_dataset=self.features["validation"],
+            processing_class=self.tokenizer,
+            metric=self.data_args.metric,
+            surrogate=surrogate,
+            callbacks=callbacks,
+        )
+
+    @torch.no_grad()
+    def score(self, folder: str | Path) -> dict:
+        """F1 and exact match of a saved model's answers."""
+        model = AutoModelForQuestionAnswering.from_pretrained(folder).to(self.args.device).eval()
+        exact = "exact" if self.data_args.version_2_with_negative else "exact_match"
+        scores = {}
+        for split, suffix in (("test", ""), ("validation", "_validation")):
+            windows = self.features[split]
+            inputs = windows.select_columns([n for n in self.tokenizer.model_input_names if n in windows.column_names])
+            starts, ends = [], []
+            for batch in DataLoader(
+                inputs, self.args.eval_batch_size, collate_fn=DataCollatorWithPadding(self.tokenizer)
+            ):
+                output = model(**batch.to(self.args.device))
+                starts += output.start_logits.float().cpu()
+                ends += output.end_logits.float().cpu()
+            logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
+            compute_metrics = squad_compute_metrics(
+                self.raw[split],
+                windows,
+                self.data_args.metric,
+                null_threshold=self.data_args.null_score_diff_threshold,
+                n_best=self.data_args.n_best_size,
+                max_answer_length=self.data_args.max_answer_length,
+            )
+            result = compute_metrics(EvalPrediction(logits, label_ids=None))
+            scores[f"f1{suffix}"] = round(result["f1"], 2)
+            scores[f"exact_match{suffix}"] = round(result[exact], 2)
+        return scores
+
+
+def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossTrainingArguments]:
+    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments))
+    parser.set_defaults(
+        output_dir="out/question_answering",
+        per_device_train_batch_size=32,
+        per_device_eval_batch_size=64,
+        num_train_epochs=4,
+        learning_rate=1e-3,
+        warmup_steps=200,
+        logging_steps=50,
+        save_strategy="no",
+        report_to="none",
+    )
+    return parser.parse_args_into_dataclasses()
+
+
+def load_data(data_args: DataArguments) -> datasets.DatasetDict:
+    """`train`, `validation` and `test`."""
+    if data_args.dataset_name is not None:
+        raw = datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
+    elif data_args.train_file is not None:
+        files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
+        raw = datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
+    else:
+        raw = cldr_corpus.load()
+    if "validation" not in raw:
+        raw["train"], raw["validation"] = split_by_context(raw["train"], 0.1)
+    raw.setdefault("test", raw["validation"])
+    for split, most in (
+        ("train", data_args.max_train_samples),
+        ("validation", data_args.max_eval_samples),
+        ("test", data_args.max_eval_samples),
+    ):
+        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
+    return datasets.DatasetDict({split: raw[split] for split in ("train", "validation", "test")})
+
+
+def split_by_context(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """The rows, and those of a share of the contexts, which are taken out of them; the same at any time."""
+    contexts = sorted(set(rows["context"]))
+    held_out = set(random.Random(0).sample(contexts, round(share * len(contexts))))
+    inside = [context in held_out for context in rows["context"]]
+    return tuple(rows.select([row for row, out in enumerate(inside) if out is wanted]) for wanted in (False, True))
+
+
+def load_model(model_args: ModelArguments, data_args: DataArguments, train: datasets.Dataset):
+    if model_args.model_name_or_path is not None:
+        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        return AutoModelForQuestionAnswering.from_pretrained(model_args.model_name_or_path), tokenizer
+    texts = (row[column] for row in train.select_columns(["question", "context"]) for column in row)
+    tokenizer = train_tokenizer(texts, model_args.vocab_size)
+    size = (model_args.layers, model_args.width, model_args.heads, model_args.dropout)
+    return build_model(tokenizer, *size, data_args.max_seq_length), tokenizer
+
+
+if __name__ == "__main__":
+    main()

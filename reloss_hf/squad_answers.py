@@ -1,0 +1,218 @@
+"""Answers from the logits of an extractive question-answering model, and their score."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from transformers import EvalPrediction
+
+from .metrics import GroupMetric, MetricLike
+from .surrogates.spans import MAX_ANSWER_LENGTH
+
+
+@dataclass
+class Answer:
+    """What a model answers to one question.
+
+    Attributes:
+        id: of the example.
+        text: the answer, a piece of the context; `""` where there is none.
+        n_best: the best answers, from the best on: `text`, `start_logit`, `end_logit` and `probability`, a softmax over
+            this list.
+        null_odds: score of the null answer minus that of the best other one; None where there is no null answer.
+    """
+
+    id: str
+    text: str
+    n_best: list[dict[str, Any]]
+    null_odds: float | None = None
+
+
+def answers_from_logits(
+    start_logits: np.ndarray,
+    end_logits: np.ndarray,
+    features: datasets.Dataset,
+    examples: datasets.Dataset,
+    *,
+    n_best: int = 20,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
+    null_threshold: float | None = None,
+) -> list[Answer]:
+    """The best answer to each question over all its windows, by the rules of the official SQuAD systems.
+
+    Of each window the `n_best` highest starts and ends are combined, and the `n_best` highest sums of all windows kept.
+
+    Args:
+        start_logits: shape `(windows, L)`, in the order of `features`; `L` at least the length of each window.
+        end_logits: likewise.
+        features: what `prepare_features` made.
+        examples: what it was made from.
+        n_best: how many starts, ends and answers are looked at.
+        max_answer_length: in tokens.
+        null_threshold: None where every question has an answer. Else the null answer is given where its score, the
+            lowest over the windows, exceeds that of the best other answer by more than this.
+
+    Returns:
+        An answer for each example that has windows, in the order of `examples`. Where no window holds a valid span, the
+        text is `"empty"`, as in the official systems.
+
+    Raises:
+        ValueError: there are not as many rows of logits as windows, or `examples` lacks the example of a window.
+    """
+    if not len(start_logits) == len(end_logits) == len(features):
+        raise ValueError(
+            f"start_logits has {len(start_logits)} rows and end_logits {len(end_logits)}, but there are "
+            f"{len(features)} windows: pass the features that were predicted, in their order"
+        )
+    windows = defaultdict(list)
+    for row, name in enumerate(features["example_id"]):
+        windows[name].append(row)
+    unknown = set(windows) - set(examples["id"])
+    if unknown:
+        raise ValueError(f"examples lacks {len(unknown)} ids of features, such as {sorted(unknown)[:3]}")
+    answers = []
+    for name, context in zip(examples["id"], examples["context"], strict=True):
+        if name not in windows:
+            continue
+        spans, null = _Spans.empty(), None
+        for row in windows[name]:
+            feature, logits = features[row], (np.asarray(start_logits[row]), np.asarray(end_logits[row]))
+            spans = spans.join(_best_pairs(*logits, feature["offset_mapping"], n_best, max_answer_length))
+            null_here = tuple(values[feature["null_position"]] for values in logits)
+            null = null_here if null is None or sum(null_here) < sum(null) else null
+        answers.append(_answer(name, context, spans, null, n_best, null_threshold))
+    return answers
+
+
+def squad_compute_metrics(
+    examples: datasets.Dataset,
+    features: datasets.Dataset,
+    metric: MetricLike = "squad",
+    null_threshold: float = 0.0,
+    n_best: int = 20,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """A `compute_metrics` for the Trainer: the metric of the answers to all questions.
+
+    Args:
+        examples: the evaluated questions.
+        features: what `prepare_features` made of them: the Trainer's `eval_dataset`.
+        metric: `"squad"`, `"squad_v2"`, or such a module of `evaluate`. Only `squad_v2` has null answers.
+        null_threshold: see `answers_from_logits`.
+        n_best: likewise.
+        max_answer_length: likewise.
+
+    Raises:
+        ValueError: `metric` is `squad`, and questions have no answer; when called, the predictions are not those of
+            `features`, in their order.
+    """
+    loaded = GroupMetric(metric)
+    has_null = loaded.name == "squad_v2"
+    if not has_null:
+        unanswered = [row["id"] for row in examples.select_columns(["id", "answers"]) if not row["answers"]["text"]]
+        if unanswered:
+            raise ValueError(
+                f"metric={loaded.name!r} cannot score the {len(unanswered)} questions without an answer, such as "
+                f"{unanswered[:3]}: pass metric='squad_v2'"
+            )
+    module = loaded.metric
+    compute = module.compute if isinstance(module, evaluate.EvaluationModule) else module
+    answered = set(features["example_id"])
+    references = [
+        {"id": row["id"], "answers": row["answers"]}
+        for row in examples.select_columns(["id", "answers"])
+        if row["id"] in answered
+    ]
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        _require_order(prediction, features)
+        answers = answers_from_logits(
+            *prediction.predictions[:2],
+            features,
+            examples,
+            n_best=n_best,
+            max_answer_length=max_answer_length,
+            null_threshold=null_threshold if has_null else None,
+        )
+        predictions = [{"id": answer.id, "prediction_text": answer.text} for answer in answers]
+        if has_null:
+            # The official scoring applies a threshold of its own to these; the one above has done so.
+            predictions = [row | {"no_answer_probability": 0.0} for row in predictions]
+        return compute(predictions=predictions, references=references)
+
+    return compute_metrics
+
+
+def _require_order(prediction: EvalPrediction, features: datasets.Dataset) -> None:
+    if not isinstance(prediction.label_ids, tuple):
+        return
+    for name, labels in zip(("start_positions", "end_positions"), prediction.label_ids, strict=False):
+        if not np.array_equal(labels, features[name]):
+            raise ValueError(
+                f"the predictions' labels are not the {name} of features: evaluate these features, and do not group "
+                "them by length, which puts evaluation in another order too"
+            )
+
+
+@dataclass
+class _Spans:
+    """Candidate answers: characters `(m, 2)`, and logits of their start and end `(m, 2)`."""
+
+    characters: np.ndarray
+    logits: np.ndarray
+
+    @classmethod
+    def empty(cls) -> "_Spans":
+        return cls(np.zeros((0, 2), dtype=int), np.zeros((0, 2), dtype=np.float32))
+
+    def join(self, other: "_Spans") -> "_Spans":
+        return _Spans(np.concatenate([self.characters, other.characters]), np.concatenate([self.logits, other.logits]))
+
+
+def _best_pairs(start: np.ndarray, end: np.ndarray, mapping: list, n_best: int, max_answer_length: int) -> _Spans:
+    """The valid pairs of the highest starts and ends of a window, in the order of starts, then of ends."""
+    starts, ends = (np.argsort(logits, kind="stable")[::-1][:n_best] for logits in (start, end))
+    first, last = (pairs.ravel() for pairs in np.meshgrid(starts, ends, indexing="ij"))
+    characters = np.full((len(start), 2), -1)
+    for place, pair in enumerate(mapping):
+        if pair is not None:
+            characters[place] = pair
+    valid = (characters[first, 0] >= 0) & (characters[last, 0] >= 0)
+    valid &= (first <= last) & (last - first < max_answer_length)
+    first, last = first[valid], last[valid]
+    return _Spans(
+        np.stack([characters[first, 0], characters[last, 1]], axis=1), np.stack([start[first], end[last]], axis=1)
+    )
+
+
+def _answer(name: str, context: str, spans: _Spans, null: tuple, n_best: int, null_threshold: float | None) -> Answer:
+    scores = spans.logits.sum(1)
+    order = np.argsort(-scores, kind="stable")
+    ranked = [
+        {"text": context[a:b], "start_logit": float(start), "end_logit": float(end), "score": float(score)}
+        for (a, b), (start, end), score in zip(
+            spans.characters[order[:n_best]], spans.logits[order[:n_best]], scores[order[:n_best]], strict=True
+        )
+    ]
+    null_odds = None
+    best = next((row for row in ranked if row["text"]), None)
+    if best is None:
+        best = {"text": "empty", "start_logit": 0.0, "end_logit": 0.0, "score": 0.0}
+        ranked.insert(0, best)
+    text = best["text"] if null_threshold is not None else ranked[0]["text"]
+    if null_threshold is not None:
+        null_score = float(null[0] + null[1])
+        null_odds = null_score - best["score"]
+        entry = {"text": "", "start_logit": float(null[0]), "end_logit": float(null[1]), "score": null_score}
+        ranked = sorted([*ranked, entry], key=lambda row: -row["score"])
+        ranked = ranked[:n_best] if entry in ranked[:n_best] else [*ranked[:n_best], entry]
+        text = "" if null_odds > null_threshold else text
+    weights = np.exp(np.array([row["score"] for row in ranked]) - max(row["score"] for row in ranked))
+    for row, probability in zip(ranked, weights / weights.sum(), strict=True):
+        del row["score"]
+        row["probability"] = float(probability)
+    return Answer(name, text, ranked, null_odds)

@@ -1,0 +1,155 @@
+"""Features for extractive question answering, from data in SQuAD's schema.
+
+>>> train = prepare_features(squad["train"], tokenizer)
+>>> validation = prepare_features(squad["validation"], tokenizer)
+>>> trainer = ReLossTrainer(
+...     model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer, metric="squad",
+...     compute_metrics=squad_compute_metrics(squad["validation"], validation),
+... )
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("id", "question", "context", "answers")
+_FEATURES = ("start_positions", "end_positions", "null_position", "example_id", "answerable", "offset_mapping")
+
+
+def prepare_features(
+    examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 384, doc_stride: int = 128
+) -> datasets.Dataset:
+    """Tokenise questions and contexts; a context that is too long becomes several windows that overlap.
+
+    The context follows the question, or precedes it where the tokenizer pads to the left. Windows are padded only in
+    the latter case, as a collator would move their positions. Several gold answers: the first is trained on.
+
+    Args:
+        examples: columns `id`, `question`, `context`, `answers` as in the hub's `squad` and `squad_v2`.
+        tokenizer: a fast one, with right or left padding.
+        max_length: tokens of a window.
+        doc_stride: tokens that a window shares with the one before.
+
+    Returns:
+        One row a window: the model's inputs; `start_positions` and `end_positions`, both at the null position (the
+        `[CLS]` token) where the answer is not in the window; `null_position`; `example_id`; `answerable`, whether the
+        question has an answer; `offset_mapping`, the characters of each token, None outside the context.
+
+    Raises:
+        ValueError: a column is missing, an id occurs twice, the tokenizer is slow, or no example is left. Examples
+            whose question leaves no room for the context, or whose answers do not lie where they say, are dropped with
+            a warning.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"tokenizer={type(tokenizer).__name__} is slow and knows no offsets: pass a fast tokenizer")
+    missing = [name for name in _COLUMNS if name not in examples.column_names]
+    if missing:
+        raise ValueError(f"examples has no columns {missing}, only {examples.column_names}")
+    repeated = [name for name, count in Counter(examples["id"]).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}")
+    examples = _without_long_questions(examples, tokenizer, max_length, doc_stride)
+    examples = _without_misplaced_answers(examples)
+    return examples.map(
+        lambda batch: _windows(batch, tokenizer, max_length, doc_stride),
+        batched=True,
+        remove_columns=examples.column_names,
+        desc="Making windows",
+    )
+
+
+def null_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token whose position stands for "no answer": `[CLS]`, or the start of the sequence; -1 if it has neither, and
+    the first position stands for it."""
+    ids = (tokenizer.cls_token_id, tokenizer.bos_token_id)
+    return next((token for token in ids if token is not None), -1)
+
+
+def _without_long_questions(
+    examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int
+) -> datasets.Dataset:
+    if not len(examples):
+        return examples
+    questions = tokenizer([question.lstrip() for question in examples["question"]], add_special_tokens=False)
+    most = max_length - tokenizer.num_special_tokens_to_add(pair=True) - doc_stride - 1
+    long = [row for row, ids in enumerate(questions["input_ids"]) if len(ids) > most]
+    reason = f"the question has more than the {max(most, 0)} tokens that max_length={max_length} leaves for it beside "
+    return _without(examples, long, reason + f"a context of more than doc_stride={doc_stride} tokens")
+
+
+def _without_misplaced_answers(examples: datasets.Dataset) -> datasets.Dataset:
+    misplaced = [
+        row
+        for row, (context, answers) in enumerate(zip(examples["context"], examples["answers"], strict=True))
+        if answers["text"] and _gold_characters(context, answers) is None
+    ]
+    return _without(examples, misplaced, "the context does not have the answer at answer_start")
+
+
+def _without(examples: datasets.Dataset, rows: list[int], reason: str) -> datasets.Dataset:
+    """All examples but these, with a warning that counts and names them."""
+    if not rows:
+        return examples
+    names = [examples[row]["id"] for row in rows[:3]]
+    if len(rows) == len(examples):
+        raise ValueError(f"none of the {len(rows)} examples can be used, such as {names}: {reason}")
+    logger.warning("%d of %d examples dropped, such as %s: %s", len(rows), len(examples), names, reason)
+    return examples.select(sorted(set(range(len(examples))) - set(rows)))
+
+
+def _gold_characters(context: str, answers: dict[str, Sequence]) -> tuple[int, int] | None:
+    """First character of the first answer that lies where it says, and the one after its last."""
+    for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+        if text and context[start : start + len(text)] == text:
+            return start, start + len(text)
+    return None
+
+
+def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int) -> dict[str, list]:
+    questions, on_right = [question.lstrip() for question in batch["question"]], tokenizer.padding_side == "right"
+    encoded = tokenizer(
+        *((questions, batch["context"]) if on_right else (batch["context"], questions)),
+        truncation="only_second" if on_right else "only_first",
+        max_length=max_length,
+        stride=doc_stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        padding=False if on_right else "max_length",
+    )
+    rows = encoded.pop("overflow_to_sample_mapping")
+    offsets = encoded.pop("offset_mapping")
+    features = {name: encoded[name] for name in encoded}
+    features |= {name: [] for name in _FEATURES}
+    for window, row in enumerate(rows):
+        gold = _gold_characters(batch["context"][row], batch["answers"][row])
+        in_context = [sequence == int(on_right) for sequence in encoded.sequence_ids(window)]
+        mapping = [pair if inside else None for pair, inside in zip(offsets[window], in_context, strict=True)]
+        tokens, null_token = encoded["input_ids"][window], null_token_id(tokenizer)
+        null = tokens.index(null_token) if null_token in tokens else 0
+        start, end = _gold_tokens(mapping, gold) or (null, null)
+        features["start_positions"].append(start)
+        features["end_positions"].append(end)
+        features["null_position"].append(null)
+        features["example_id"].append(batch["id"][row])
+        features["answerable"].append(gold is not None)
+        features["offset_mapping"].append(mapping)
+    return features
+
+
+def _gold_tokens(mapping: list, gold: tuple[int, int] | None) -> tuple[int, int] | None:
+    """First and last token of the gold characters; None where they are not all in this window."""
+    if gold is None:
+        return None
+    places = [place for place, pair in enumerate(mapping) if pair is not None]
+    starts, ends = zip(*(mapping[place] for place in places), strict=True)
+    if starts[0] > gold[0] or ends[-1] < gold[1]:
+        return None
+    first = int(np.searchsorted(starts, gold[0], side="right")) - 1
+    last = int(np.searchsorted(ends, gold[1], side="left"))
+    return places[first], places[max(first, last)]

@@ -1,0 +1,226 @@
+"""Extractive question answering: models that give each position a score as the start and as the end of the answer."""
+
+import hashlib
+from typing import Any, NoReturn
+
+import datasets
+import torch
+from torch import Tensor
+
+from ..metrics import GroupMetric
+from ..predictions import Predictions
+from ..squad_features import null_token_id
+from ..surrogates import SharpenedF1Surrogate
+from ..surrogates.spans import best_spans
+from .base import Candidate, Inputs, Task
+
+# A corrupted start or end lies mostly so many tokens from where it was, so that overlaps of all degrees occur.
+_NEAR = 6
+
+
+class QuestionAnsweringTask(Task):
+    """Gold answers are `start_positions` and `end_positions`. See `surrogates.spans` for the features.
+
+    A batch holds no texts: predictions and references are the tokens of the spans, decoded, in the format of the
+    `squad` metrics. Each window is a question of its own. Its id comes from its tokens and answer, so that it is the
+    same whenever the window is predicted, and differs between windows.
+
+    Windows whose answer lies elsewhere, or nowhere, have the null position as their gold answer. Metrics that cannot
+    score a question without an answer, such as `squad`, learn from the other windows alone.
+    """
+
+    name = "question_answering"
+    default_surrogate = SharpenedF1Surrogate
+
+    def __init__(self, model: torch.nn.Module, processing_class: Any):
+        super().__init__(model, processing_class)
+        if processing_class is None:
+            raise ValueError("processing_class=None, but it tells where the context of a window is: pass the tokenizer")
+        self.scores_null = True
+
+    @classmethod
+    def handles(cls, model: torch.nn.Module) -> bool:
+        # The model may be wrapped, by PEFT for one.
+        return any("QuestionAnswering" in type(module).__name__ for module in model.modules())
+
+    def require_labels(self, inputs: Inputs) -> None:
+        missing = [name for name in ("start_positions", "end_positions") if inputs.get(name) is None]
+        if missing:
+            raise ValueError(
+                f"the batch has no {missing}, only {sorted(inputs)}: make features with reloss_hf.prepare_features"
+            )
+
+    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+        return {name: value for name, value in inputs.items() if name not in ("start_positions", "end_positions")}
+
+    def features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        start, end = _span_logits(outputs)
+        return self._features(start, end, inputs)
+
+    def forced_predictions(
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+    ) -> Predictions:
+        start, end = (logits[:rows].detach() for logits in _span_logits(outputs))
+        inputs = {name: value[:rows] for name, value in inputs.items() if isinstance(value, Tensor)}
+        features = self._features(start, end, inputs)
+        if candidate.corruption:
+            start, end = self._swap_positions(start, end, features, candidate, generator)
+            features = self._features(start, end, inputs)
+        predicted = self._decode_spans(start, end, features)
+        if not self.scores_null:
+            answerable = ~features["null_mask"].gather(1, features["gold_span"][:, :1]).squeeze(1)
+            features, predicted = {k: v[answerable] for k, v in features.items()}, predicted[answerable]
+            inputs = {k: v[answerable] for k, v in inputs.items()}
+        return self._predictions(features, predicted, inputs, candidate)
+
+    def require_generation(self) -> NoReturn:
+        raise ValueError(
+            "a question-answering model generates nothing: its logits are its prediction; use "
+            "surrogate_predictions='forced'"
+        )
+
+    def generated_predictions(
+        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
+    ) -> Predictions:
+        self.require_generation()
+
+    def sample_pair(self) -> tuple[dict, dict]:
+        return _prediction("sample", "a small answer"), _reference("sample", "a small answer", 0)
+
+    def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
+        super().try_metric(metric, dataset, group_size)
+        prediction, reference = _prediction("sample", ""), _reference("sample", "", 0, has_answer=False)
+        try:
+            metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
+        except RuntimeError:
+            self.scores_null = False
+        answerable = isinstance(dataset, datasets.Dataset) and "answerable" in dataset.column_names
+        if answerable and not self.scores_null and not all(dataset["answerable"]):
+            raise ValueError(
+                f"the metric {metric.name!r} cannot score questions without an answer, and train_dataset has some: "
+                "pass metric='squad_v2', or leave them out"
+            )
+
+    def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        context_mask, null_mask = self._masks(inputs)
+        return {
+            "start_log_probs": start_logits.float().log_softmax(-1),
+            "end_log_probs": end_logits.float().log_softmax(-1),
+            "position_mask": torch.ones_like(context_mask),
+            "context_mask": context_mask,
+            "null_mask": null_mask,
+            "gold_span": torch.stack([inputs["start_positions"], inputs["end_positions"]], dim=1),
+        }
+
+    def _masks(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Where the context and the null position are, read from the special tokens around question and context.
+
+        As in `prepare_features`, the context follows the question if the tokenizer pads to the right, and precedes it
+        if to the left.
+        """
+        tokenizer, ids = self.processing_class, inputs["input_ids"]
+        names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+        special = {getattr(tokenizer, name) for name in names} - {None}
+        text = ~torch.isin(ids, torch.tensor(sorted(special), device=ids.device))
+        if inputs.get("attention_mask") is not None:
+            text &= inputs["attention_mask"].bool()
+        runs = (text & ~torch.nn.functional.pad(text, (1, 0))[:, :-1]).cumsum(1)
+        last = runs.amax(1, keepdim=True)
+        question = 1 if tokenizer.padding_side == "right" else last
+        context = text & ((runs != question) | (last == 1))
+        null = ids == null_token_id(tokenizer)
+        null &= null.cumsum(1) == 1
+        without = ~null.any(1)
+        null[without, 0] = True
+        return context, null
+
+    def _decode_spans(self, start: Tensor, end: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """The answers, shape `(n, 2)`: the best span in the context, or the null position where that is better."""
+        spans, scores = best_spans(start, end, features["context_mask"])
+        null = features["null_mask"].int().argmax(1, keepdim=True)
+        null_scores = (start.float().gather(1, null) + end.float().gather(1, null)).squeeze(1)
+        use_null = (null_scores > scores) if self.scores_null else ~features["context_mask"].any(1)
+        return torch.where(use_null[:, None], null.expand(-1, 2), spans)
+
+    def _swap_positions(
+        self,
+        start: Tensor,
+        end: Tensor,
+        features: dict[str, Tensor],
+        candidate: Candidate,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """The logits had the model mixed up two positions, for a share of the starts and of the ends: the gold one and
+        the predicted one (an improvement), or the gold one and another, mostly a near one."""
+        predicted = self._decode_spans(start, end, features)
+        context = features["context_mask"]
+        first, count = context.int().argmax(1), context.sum(1)
+        swapped = []
+        for column, logits in enumerate((start, end)):
+            gold = features["gold_span"][:, column]
+            chosen, far, place = torch.rand(3, len(gold), generator=generator).to(gold.device)
+            if candidate.improve:
+                other = predicted[:, column]
+            else:
+                near = gold - first + (place * (2 * _NEAR + 1)).long() - _NEAR
+                anywhere = (place * count).long()
+                other = first + torch.where(far < 0.3, anywhere, near).clamp(min=0).minimum((count - 1).clamp(min=0))
+            pair = torch.stack([gold, other], dim=1)
+            exchanged = logits.scatter(1, pair, logits.gather(1, pair.flip(1)))
+            swapped.append(torch.where((chosen < candidate.corruption)[:, None], exchanged, logits))
+        return swapped[0], swapped[1]
+
+    def _predictions(
+        self, features: dict[str, Tensor], predicted: Tensor, inputs: Inputs, candidate: Candidate
+    ) -> Predictions:
+        null = features["null_mask"].int().argmax(1)
+        null_probabilities = (features["start_log_probs"] + features["end_log_probs"]).gather(1, null[:, None]).exp()
+        ids = [window.tolist() for window in inputs["input_ids"]]
+        golds, nulls = features["gold_span"].tolist(), null.tolist()
+        names = [
+            _window_id(tokens, gold, self.processing_class.pad_token_id)
+            for tokens, gold in zip(ids, golds, strict=True)
+        ]
+        texts = [self._texts(ids, spans, nulls) for spans in (predicted.tolist(), golds)]
+        return Predictions(
+            {name: value.detach().cpu() for name, value in features.items()},
+            [_prediction(*row) for row in zip(names, texts[0], null_probabilities.squeeze(1).tolist(), strict=True)],
+            [
+                _reference(name, text, gold[0], has_answer=gold[0] != null)
+                for name, text, gold, null in zip(names, texts[1], golds, nulls, strict=True)
+            ],
+            torch.full((len(ids),), candidate.id),
+        )
+
+    def _texts(self, ids: list[list[int]], spans: list[list[int]], nulls: list[int]) -> list[str]:
+        tokens = [
+            [] if start == null else window[start : end + 1]
+            for window, (start, end), null in zip(ids, spans, nulls, strict=True)
+        ]
+        return [text.strip() for text in self.processing_class.batch_decode(tokens)]
+
+
+def _span_logits(outputs: Any) -> tuple[Tensor, Tensor]:
+    if "start_logits" not in outputs or "end_logits" not in outputs:
+        raise ValueError(
+            f"the model's output has no 'start_logits' and 'end_logits', only {sorted(outputs)}: models that search "
+            "for the answer by beam, such as XLNetForQuestionAnswering, are not supported; use its ...Simple class"
+        )
+    return outputs["start_logits"], outputs["end_logits"]
+
+
+def _window_id(tokens: list[int], gold: list[int], padding: int | None) -> str:
+    first = next((place for place, token in enumerate(tokens) if token != padding), 0)
+    content = [token for token in tokens if token != padding], gold[0] - first, gold[1] - first
+    return hashlib.sha1(repr(content).encode()).hexdigest()[:16]
+
+
+def _prediction(name: str, text: str, no_answer_probability: float = 0.0) -> dict[str, Any]:
+    return {"id": name, "prediction_text": text, "no_answer_probability": no_answer_probability}
+
+
+def _reference(name: str, text: str, start: int, has_answer: bool = True) -> dict[str, Any]:
+    answers = {"text": [text], "answer_start": [start]} if has_answer else {"text": [], "answer_start": []}
+    return {"id": name, "answers": answers}
