@@ -17,6 +17,8 @@ from reloss_hf import HeldOutGroups, LearningReport, ReLossCallback
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+_SPEARMANS = ("spearman", "spearman_within")
+
 
 class WarmStart(ReLossCallback):
     """Ends the run just before the surrogate would be learned, with a checkpoint: the start of all arms."""
@@ -52,7 +54,7 @@ class Experiment(ABC):
         if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
             self.trainer("warm_start", self.out / "initial_model", callbacks=[WarmStart()]).train()
         checkpoint = get_last_checkpoint(self.out / "warm_start")
-        row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1]), "seconds": 0.0}
+        row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1])}
         return row | self.scores("warm_start", checkpoint), checkpoint
 
     def arm(self, arm: str, warm_start: str, **changes) -> dict:
@@ -65,8 +67,7 @@ class Experiment(ABC):
             row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
             trainer.save_model()
             report = trainer.surrogate_report
-            if report is not None:
-                row |= {"spearman": report.spearman, "report": report.as_dict(), "refused": report.objection}
+            row |= {"report": report and report.as_dict(), "refused": report and report.objection}
             if self.args.process_index == 0:
                 path.write_text(json.dumps(row, indent=2))
                 if report is not None:
@@ -81,23 +82,23 @@ class Experiment(ABC):
             path.write_text(json.dumps(self.score(folder), indent=2))
         return json.loads(path.read_text())
 
-    def write_results(self, rows: list[dict]) -> None:
-        """`results.json`; cross-entropy is given its Spearman from the surrogate's report, where there is one."""
-        arms = {row["arm"]: row for row in rows}
-        report = arms.get("surrogate", {}).get("report")
-        if "cross_entropy" in arms:
-            arms["cross_entropy"]["spearman"] = report["spearman_cross_entropy"] if report else None
-        results = {"arms": rows, "command": " ".join(sys.argv)}
+    def write_results(self, warm_start: dict, arms: list[dict]) -> None:
+        """`results.json`; cross-entropy is given its Spearmans from the surrogate's report, where there is one."""
+        report = next((arm["report"] for arm in arms if arm["report"]), None)
+        for arm in arms:
+            for name in _SPEARMANS:
+                measured = {"surrogate": name, "cross_entropy": name.replace("spearman", "spearman_cross_entropy")}
+                arm[name] = report[measured[arm["arm"]]] if report and arm["arm"] in measured else None
+        results = {"warm_start": warm_start, "arms": arms, "command": " ".join(sys.argv)}
         (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(rows: list[dict], columns: list[str]) -> None:
-    print(f"\n| arm | {' | '.join(columns)} | Spearman | updates | seconds |")
-    print("|---" * (len(columns) + 4) + "|")
+def print_table(rows: list[dict], scores: list[str]) -> None:
+    columns = [*scores, *_SPEARMANS, "updates", "seconds"]
+    print(f"\n| arm | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
     for row in rows:
-        scores = " | ".join(f"{row[name]:.2f}" for name in columns)
-        spearman = f"{row['spearman']:.3f}" if row.get("spearman") is not None else ""
-        print(f"| {row['arm']} | {scores} | {spearman} | {row['updates']} | {row['seconds']} |")
+        print(f"| {row['arm']} | {' | '.join(_cell(name, row.get(name)) for name in columns)} |")
     for row in rows:
         if row.get("refused"):
             print(f"\nThe surrogate was refused, so its arm trained on cross-entropy: {row['refused']}")
@@ -110,14 +111,23 @@ def make_folder(path: Path) -> Path:
 
 def plot(groups: HeldOutGroups, report: LearningReport, metric: str, path: Path) -> None:
     """The metric of held-out groups against either loss, a colour for each time at which they were predicted."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for axis, losses, name, spearman in (
-        (axes[0], groups.cross_entropy, "cross-entropy", report.spearman_cross_entropy),
-        (axes[1], groups.surrogate, report.surrogate, report.spearman),
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    baseline = report.spearman_cross_entropy, report.spearman_cross_entropy_within
+    surrogate = report.spearman, report.spearman_within
+    for axis, losses, name, (overall, within) in (
+        (axes[0], groups.cross_entropy, "cross-entropy", baseline),
+        (axes[1], groups.surrogate, report.surrogate, surrogate),
     ):
         points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
-        axis.set(xlabel=f"{name} of a group", title=f"Spearman with {metric} {spearman:.3f}")
+        title = f"Spearman with {metric} {overall:.3f}, within a snapshot {within:.3f}"
+        axis.set(xlabel=f"{name} of a group", title=title)
     axes[0].set_ylabel(f"{metric} of the group")
     figure.colorbar(points, ax=axes, label="snapshot, early to late")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if name in _SPEARMANS else str(value)

@@ -2,9 +2,10 @@
 
 from .callback import ReLossCallback
 from .functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
-from .learner import HeldOutGroups, LearningReport, SurrogateLearner
+from .learner import SurrogateLearner
 from .metrics import GroupMetric
 from .predictions import Predictions
+from .report import HeldOutGroups, LearningReport
 from .squad_answers import Answer, answers_from_logits, squad_compute_metrics
 from .squad_features import prepare_features
 from .surrogates import (

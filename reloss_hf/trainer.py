@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader, Subset
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callback import ReLossCallback
-from .learner import LearningReport, SurrogateLearner
+from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
 from .predictions import Predictions, PredictionStore
+from .report import LearningReport
 from .surrogates import SurrogateLoss
 from .tasks import Candidate, task_for
 from .training_args import ReLossArguments

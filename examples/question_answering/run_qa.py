@@ -103,17 +103,17 @@ def main() -> None:
         model.save_pretrained(out / "initial_model")
     experiment = Experiment(args, out, data_args, raw, features, tokenizer)
     start, checkpoint = experiment.warm_start()
-    rows = [start]
+    arms = []
     if "cross_entropy" in data_args.loss:
-        rows.append(experiment.arm("cross_entropy", checkpoint, surrogate_start=None))
+        arms.append(experiment.arm("cross_entropy", checkpoint, surrogate_start=None))
     if "expected_f1" in data_args.loss:
         expected_f1 = ExpectedF1Loss(data_args.max_answer_length)
-        rows.append(experiment.arm("expected_f1", checkpoint, surrogate=expected_f1))
+        arms.append(experiment.arm("expected_f1", checkpoint, surrogate=expected_f1))
     if "surrogate" in data_args.loss:
-        rows.append(experiment.arm("surrogate", checkpoint))
+        arms.append(experiment.arm("surrogate", checkpoint))
     if args.process_index == 0:
-        experiment.write_results(rows)
-        common.print_table(rows, ["f1", "exact_match", "f1_validation", "exact_match_validation"])
+        experiment.write_results(start, arms)
+        common.print_table([start, *arms], ["f1", "exact_match", "f1_validation", "exact_match_validation"])
 
 
 @dataclass

@@ -82,15 +82,14 @@ def main() -> None:
         model.save_pretrained(out / "initial_model")
     experiment = Experiment(args, out, data_args, raw, tokenized, tokenizer)
     start, checkpoint = experiment.warm_start()
-    rows = [
-        start,
+    arms = [
         experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
         experiment.arm("surrogate", checkpoint),
     ]
     if args.process_index == 0:
-        experiment.write_results(rows)
-        common.print_table(rows, [name for name in rows[-1] if name.startswith("bleu_")])
-        print(f"\nsacreBLEU {rows[-1]['signature']}")
+        experiment.write_results(start, arms)
+        common.print_table([start, *arms], [name for name in start if name.startswith("bleu_")])
+        print(f"\nsacreBLEU {start['signature']}")
 
 
 @dataclass
