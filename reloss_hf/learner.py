@@ -1,7 +1,6 @@
 """Learning a surrogate from predictions: rank groups of them as the metric does."""
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -18,8 +17,6 @@ from .metrics import GroupMetric, MetricLike
 from .predictions import Predictions
 from .report import HeldOutGroups, LearningReport
 from .surrogates import SurrogateLoss, surrogate_class
-
-logger = logging.getLogger(__name__)
 
 # Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
 _MAX_HELD_OUT_GROUPS = 512
