@@ -46,7 +46,7 @@ class SurrogateLearner:
         groups_per_step: how many are ranked together in one step, 16 of each of some candidates.
         steps: at most so many steps.
         patience: stop after so many checks, each 10 steps apart, without a better held-out correlation.
-        learning_rate: of Adam. The paper has 0.01.
+        learning_rate: of Adam. The paper has 0.01, for a network.
         penalty: weight of the gradient penalty. The paper has 10, for a network; a few monotone numbers need less.
         held_out: the share of the examples that is kept for stopping and reporting, half each.
         rank: the soft rank: `soft_rank`, or the paper's `sorting_network_rank`.
@@ -71,8 +71,8 @@ class SurrogateLearner:
         groups_per_step: int = 64,
         steps: int = 300,
         patience: int = 8,
-        learning_rate: float = 0.01,
-        penalty: float = 0.1,
+        learning_rate: float = 0.03,
+        penalty: float = 0.03,
         held_out: float = 0.3,
         rank: Callable[[Tensor, float], Tensor] = soft_rank,
         seed: int = 0,

@@ -42,7 +42,7 @@ def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it
     results = json.loads((tmp_path / "results.json").read_text())
     arms = {row["arm"]: row for row in results["arms"]}
     assert list(arms) == ["cross_entropy", "surrogate"]
-    assert results["warm_start"]["updates"] == 21
+    assert results["warm_start"]["updates"] == 26
     assert arms["cross_entropy"]["updates"] == arms["surrogate"]["updates"] == 30
     for row in arms.values():
         assert {"bleu_greedy", "bleu_beam5", "bleu_greedy_validation", "spearman", "seconds", "signature"} <= set(row)

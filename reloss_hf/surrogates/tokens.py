@@ -16,7 +16,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `TokenCrossEntropy` | nothing | target | no |
 | `TokenErrorProbability` | nothing | target | no |
 | `NgramSurrogate` | 5 numbers | target | yes |
-| `LogNgramSurrogate` | 6 numbers | target | yes |
+| `LogNgramSurrogate` | 7 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 """
@@ -106,21 +106,27 @@ class NgramSurrogate(TokenSurrogate):
 
 
 class LogNgramSurrogate(NgramSurrogate):
-    """The geometric mean of the expected n-gram matches, as BLEU has it: `-Σ_n w_n · log((m_n + f) / (1 + f))`.
+    """The geometric mean of the expected n-gram matches, as BLEU has it.
 
-    `m_n` and `w_n` are those of `NgramSurrogate`. Where that loss hardly tells a bad prediction from a worse one, this
-    one, like cross-entropy, still does: a sentence that is matched little weighs more, by up to `1 / f`. Learned: also
-    the floor `f`. Monotone, too.
+    `-(T/16)^b · Σ_n w_n · log((m_n + f) / (1 + f))`, where `m_n` and `w_n` are those of `NgramSurrogate` and `T` is the
+    number of target tokens. Where that loss hardly tells a bad prediction from a worse one, this one, like
+    cross-entropy, still does: a sentence that is matched little weighs more, by up to `1 / f`. And as the metric of a
+    corpus counts words rather than sentences, a long target may weigh more than a short one. Learned: also the floor
+    `f` and the power `b`. Monotone, too.
     """
 
     def __init__(self, max_order: int = 4):
         super().__init__(max_order)
         self.log_floor = nn.Parameter(torch.tensor(-3.0))
+        self.length_power = nn.Parameter(torch.tensor(0.5))
 
     def score(self, features: Features) -> Tensor:
         matches, exists = self._matches(features)
         floor = self.log_floor.exp()
-        return _weighted_mean((1 + floor).log() - (matches + floor).log(), self.order_logits, exists)
+        length = features["target_mask"].sum(1).clamp(min=1) / 16
+        return length**self.length_power * _weighted_mean(
+            (1 + floor).log() - (matches + floor).log(), self.order_logits, exists
+        )
 
 
 class PrefixNgramSurrogate(TokenSurrogate):
