@@ -1,13 +1,16 @@
 """What the example scripts share: arms that continue one warm start, and scores of what they saved."""
 
+import copy
 import json
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import datasets
 import matplotlib
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
@@ -48,6 +51,13 @@ class Experiment(ABC):
     @abstractmethod
     def score(self, folder: str | Path) -> dict:
         """What the table says of a saved model, measured on the splits in their own order."""
+
+    def arguments(self, arm: str, changes: dict[str, Any]) -> TrainingArguments:
+        """The arguments of the script, with the folder of this arm for its output, and the changes."""
+        args = copy.copy(self.args)
+        for name, value in {"output_dir": str(self.out / arm), **changes}.items():
+            setattr(args, name, value)
+        return args
 
     def warm_start(self) -> tuple[dict, str]:
         """The row of the results for the warm start, and its checkpoint."""
@@ -102,6 +112,27 @@ def print_table(rows: list[dict], scores: list[str]) -> None:
     for row in rows:
         if row.get("refused"):
             print(f"\nThe surrogate was refused, so its arm trained on cross-entropy: {row['refused']}")
+
+
+def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) -> datasets.DatasetDict:
+    """The splits that `--dataset_name` or the `--…_file` flags name; without them the example's own corpus."""
+    if data_args.dataset_name is not None:
+        return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
+    if data_args.train_file is not None:
+        files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
+        return datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
+    return own_corpus()
+
+
+def limit_samples(raw: datasets.DatasetDict, data_args: Any) -> None:
+    """Cut the splits in place to `--max_train_samples` and `--max_eval_samples`; a missing `test` is `validation`."""
+    raw.setdefault("test", raw["validation"])
+    for split, most in (
+        ("train", data_args.max_train_samples),
+        ("validation", data_args.max_eval_samples),
+        ("test", data_args.max_eval_samples),
+    ):
+        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
 
 
 def make_folder(path: Path) -> Path:

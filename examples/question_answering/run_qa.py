@@ -8,7 +8,6 @@ All arms continue the same warm start, with the same schedule, batches and numbe
 and a plot of both losses against F1 go to `--output_dir`.
 """
 
-import copy
 import logging
 import random
 import sys
@@ -126,12 +125,9 @@ class Experiment(common.Experiment):
     metric: ClassVar[str] = "F1"
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossTrainer:
-        args = copy.copy(self.args)
-        for name, value in {"output_dir": str(self.out / arm), **changes}.items():
-            setattr(args, name, value)
         return ReLossTrainer(
             model=AutoModelForQuestionAnswering.from_pretrained(model),
-            args=args,
+            args=self.arguments(arm, changes),
             train_dataset=self.features["train"],
             eval_dataset=self.features["validation"],
             processing_class=self.tokenizer,
@@ -189,22 +185,10 @@ def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossTrainingArgu
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
     """`train`, `validation` and `test`."""
-    if data_args.dataset_name is not None:
-        raw = datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
-    elif data_args.train_file is not None:
-        files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        raw = datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
-    else:
-        raw = cldr_corpus.load()
+    raw = common.read_splits(data_args, cldr_corpus.load)
     if "validation" not in raw:
         raw["train"], raw["validation"] = split_by_context(raw["train"], 0.1)
-    raw.setdefault("test", raw["validation"])
-    for split, most in (
-        ("train", data_args.max_train_samples),
-        ("validation", data_args.max_eval_samples),
-        ("test", data_args.max_eval_samples),
-    ):
-        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
+    common.limit_samples(raw, data_args)
     return datasets.DatasetDict({split: raw[split] for split in ("train", "validation", "test")})
 
 

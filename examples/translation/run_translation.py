@@ -9,7 +9,6 @@ Both arms continue the same warm start, with the same schedule, batches and numb
 one on the surrogate. The table, `results.json` and a plot of both losses against BLEU go to `--output_dir`.
 """
 
-import copy
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -102,13 +101,10 @@ class Experiment(common.Experiment):
     metric: ClassVar[str] = "BLEU"
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> ReLossSeq2SeqTrainer:
-        args = copy.copy(self.args)
-        for name, value in {"output_dir": str(self.out / arm), **changes}.items():
-            setattr(args, name, value)
         model = AutoModelForSeq2SeqLM.from_pretrained(model)
         return ReLossSeq2SeqTrainer(
             model=model,
-            args=args,
+            args=self.arguments(arm, changes),
             train_dataset=self.tokenized["train"],
             eval_dataset=self.tokenized["validation"],
             surrogate_dataset=self.tokenized.get("surrogate"),
@@ -159,20 +155,8 @@ def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrain
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
     """`train`, `validation` and `test`, and `surrogate` where a slice of `train` is held out for it."""
-    if data_args.dataset_name is not None:
-        raw = datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
-    elif data_args.train_file is not None:
-        files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        raw = datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
-    else:
-        raw = cldr_corpus.load()
-    raw.setdefault("test", raw["validation"])
-    for split, most in (
-        ("train", data_args.max_train_samples),
-        ("validation", data_args.max_eval_samples),
-        ("test", data_args.max_eval_samples),
-    ):
-        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
+    raw = common.read_splits(data_args, cldr_corpus.load)
+    common.limit_samples(raw, data_args)
     if data_args.surrogate_slice:
         rows = len(raw["train"])
         raw["surrogate"] = raw["train"].select(range(rows - data_args.surrogate_slice, rows))
