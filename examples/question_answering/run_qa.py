@@ -88,19 +88,7 @@ class DataArguments:
 def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
-    set_seed(args.seed)
-    out = Path(args.output_dir)
-    raw = load_data(data_args)
-    model, tokenizer = load_model(model_args, data_args, raw["train"])
-    features = datasets.DatasetDict(
-        {
-            split: prepare_features(rows, tokenizer, data_args.max_seq_length, data_args.doc_stride)
-            for split, rows in raw.items()
-        }
-    )
-    if args.process_index == 0:
-        model.save_pretrained(out / "initial_model")
-    experiment = Experiment(args, out, data_args, raw, features, tokenizer)
+    experiment = make_experiment(model_args, data_args, args)
     start, checkpoint = experiment.warm_start()
     arms = []
     if "cross_entropy" in data_args.loss:
@@ -113,6 +101,24 @@ def main() -> None:
     if args.process_index == 0:
         experiment.write_results(start, arms)
         common.print_table([start, *arms], ["f1", "exact_match", "f1_validation", "exact_match_validation"])
+
+
+def make_experiment(
+    model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
+) -> "Experiment":
+    set_seed(args.seed)
+    out = Path(args.output_dir)
+    raw = load_data(data_args)
+    model, tokenizer = load_model(model_args, data_args, raw["train"])
+    features = datasets.DatasetDict(
+        {
+            split: prepare_features(rows, tokenizer, data_args.max_seq_length, data_args.doc_stride)
+            for split, rows in raw.items()
+        }
+    )
+    if args.process_index == 0:
+        model.save_pretrained(out / "initial_model")
+    return Experiment(args, out, data_args, raw, features, tokenizer)
 
 
 @dataclass
@@ -149,7 +155,8 @@ class Experiment(common.Experiment):
             for batch in DataLoader(
                 inputs, self.args.eval_batch_size, collate_fn=DataCollatorWithPadding(self.tokenizer)
             ):
-                output = model(**batch.to(self.args.device))
+                with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+                    output = model(**batch.to(self.args.device))
                 starts += output.start_logits.float().cpu()
                 ends += output.end_logits.float().cpu()
             logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
@@ -167,8 +174,9 @@ class Experiment(common.Experiment):
         return scores
 
 
-def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossTrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments))
+def parse_arguments(*more: type) -> tuple:
+    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and those of more data classes."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
     parser.set_defaults(
         output_dir="out/question_answering",
         per_device_train_batch_size=32,

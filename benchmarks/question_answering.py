@@ -1,0 +1,104 @@
+"""Cross-entropy, the exact expected F1 and learned surrogates of it on several seeds, and a control that learns nothing.
+
+    python benchmarks/question_answering.py --model_name_or_path path/to/encoder --train_file train.jsonl.gz \
+        --test_file test.jsonl.gz --seeds 0 1 2
+
+All flags of `examples/question_answering/run_qa.py`. What is done is not done again: seeds may be run by several calls
+at once, one each, and a last call with all of them prints the table and writes `--results`.
+"""
+
+import json
+import logging
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "question_answering"))
+import run_qa
+from run_qa import Experiment
+
+from reloss_hf import ExpectedF1Loss, GroupMetric, SurrogateLearner
+
+_SCORES = ("f1", "exact_match", "f1_validation", "exact_match_validation")
+_REPORTED = ("spearman", "spearman_within", "spearman_cross_entropy", "spearman_cross_entropy_within")
+
+
+@dataclass
+class BenchmarkArguments:
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One warm start and all arms each."})
+    results: str = field(default="benchmarks/results/question_answering.json", metadata={"help": "Where they go."})
+
+
+class ShuffledMetric(GroupMetric):
+    """The control: every group is given the score of another."""
+
+    def __call__(self, predictions, references, groups):
+        return np.random.default_rng(0).permutation(super().__call__(predictions, references, groups))
+
+
+def main() -> None:
+    model_args, data_args, args, benchmark = run_qa.parse_arguments(BenchmarkArguments)
+    logging.basicConfig(level=logging.INFO)
+    folder = Path(args.output_dir)
+    runs = []
+    for seed in benchmark.seeds:
+        args.seed, args.output_dir = seed, str(folder / f"seed-{seed}")
+        runs.append(run_arms(run_qa.make_experiment(model_args, data_args, args)))
+    arms = [summary(rows) for rows in zip(*runs, strict=True)]
+    for arm in arms:
+        arm |= {"seeds": benchmark.seeds, "learning_rate": args.learning_rate}
+    print_table(arms)
+    results = Path(benchmark.results)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps({"arms": arms, "runs": runs, "command": " ".join(sys.argv)}, indent=2) + "\n")
+
+
+def run_arms(experiment: Experiment) -> list[dict]:
+    """One row for the warm start and for each arm, of one seed."""
+    start, checkpoint = experiment.warm_start()
+    expected_f1 = ExpectedF1Loss(experiment.data_args.max_answer_length)
+    control = SurrogateLearner(ShuffledMetric(experiment.data_args.metric), "SharpenedF1Surrogate")
+    control.learn(Path(checkpoint) / "reloss_state")
+    return [
+        start,
+        experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
+        experiment.arm("expected_f1", checkpoint, surrogate=expected_f1),
+        experiment.arm("surrogate", checkpoint),
+        experiment.arm("OverlapSurrogate", checkpoint, surrogate_class="OverlapSurrogate"),
+        experiment.arm("SpanSurrogateMLP", checkpoint, surrogate_class="SpanSurrogateMLP"),
+        experiment.arm("shuffled_control", checkpoint, surrogate=control.surrogate)
+        | {"report": control.surrogate.info},
+    ]
+
+
+def summary(rows: list[dict]) -> dict:
+    """Mean and standard deviation over seeds of what one arm's rows hold."""
+    means = {"arm": rows[0]["arm"]}
+    for name in (*_SCORES, "seconds", *_REPORTED):
+        values = [(row.get("report") or {}).get(name) if name in _REPORTED else row.get(name) for row in rows]
+        if None not in values:
+            means[f"{name}_mean"] = round(statistics.mean(values), 3)
+            means[f"{name}_sd"] = round(statistics.stdev(values), 3) if len(values) > 1 else None
+    return means
+
+
+def print_table(arms: list[dict]) -> None:
+    columns = (*_SCORES, *_REPORTED[:2], "seconds")
+    print(f"\n| arm | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+    for arm in arms:
+        print(f"| {arm['arm']} | {' | '.join(_cell(arm, name) for name in columns)} |")
+
+
+def _cell(arm: dict, name: str) -> str:
+    mean, sd = arm.get(f"{name}_mean"), arm.get(f"{name}_sd")
+    if mean is None:
+        return ""
+    return f"{mean:.3f}" if name in _REPORTED else f"{mean:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+
+
+if __name__ == "__main__":
+    main()
