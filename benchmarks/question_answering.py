@@ -1,4 +1,4 @@
-"""Cross-entropy, the exact expected F1 and learned surrogates of it on several seeds, and a control that learns nothing.
+"""Cross-entropy, exact expected F1 and learned surrogates on several seeds, and a control that is taught nothing.
 
     python benchmarks/question_answering.py --model_name_or_path path/to/encoder --train_file train.jsonl.gz \
         --test_file test.jsonl.gz --seeds 0 1 2
