@@ -16,7 +16,7 @@ from .functional import average_rank, example_gradient_norms, gradient_penalty, 
 from .metrics import GroupMetric, MetricLike
 from .predictions import Predictions
 from .report import HeldOutGroups, LearningReport
-from .surrogates import SurrogateLoss, surrogate_class
+from .surrogates import Features, SurrogateLoss, surrogate_class, weighted_mean
 
 # Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
 _MAX_HELD_OUT_GROUPS = 512
@@ -212,22 +212,26 @@ class SurrogateLearner:
         return best_step
 
     def _objective(self, predictions: Predictions, groups: "_Groups") -> Tensor:
-        losses, logits = _with_logits(self.surrogate, predictions, groups.rows.flatten())
-        scores = -losses.view(groups.rows.shape).mean(-1)
+        features = _rows(predictions, groups.rows.flatten())
+        losses, logits = _with_logits(self.surrogate, features)
+        scores = -self._group_means(losses, features, groups)
         return self.penalty * gradient_penalty(losses, logits) - _correlation(scores, groups.metric, self.rank)
 
     @torch.no_grad()
     def _group_losses(self, loss: Callable, predictions: Predictions, groups: "_Groups") -> Tensor:
-        rows = groups.rows.flatten()
-        features = {name: value[rows] for name, value in predictions.features.items()}
-        return loss(features).view(groups.rows.shape).mean(-1)
+        features = _rows(predictions, groups.rows.flatten())
+        return self._group_means(loss(features), features, groups)
+
+    def _group_means(self, losses: Tensor, features: Features, groups: "_Groups") -> Tensor:
+        weights = self.surrogate.weights(features)
+        return weighted_mean(losses.view(groups.rows.shape), weights.view(groups.rows.shape))
 
     def _match_gradient_of_cross_entropy(self, predictions: Predictions) -> None:
         """Scale the loss so that its gradient is as long as cross-entropy's, for the model as it is at the switch."""
-        rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+        features = _rows(predictions, predictions.candidates == predictions.candidates.max())
         norms = []
         for loss in (self.surrogate, self.surrogate.cross_entropy):
-            losses, logits = _with_logits(loss, predictions, rows, self.surrogate)
+            losses, logits = _with_logits(loss, features, self.surrogate)
             norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
         if norms[0] > 0 and norms[1] > 0:
             self.surrogate.log_scale.add_((norms[1] / norms[0]).log())
@@ -250,16 +254,19 @@ class _Groups:
         return _Groups(self.rows[chosen, places], self.metric[chosen, places])
 
 
+def _rows(predictions: Predictions, rows: Tensor) -> Features:
+    return {name: value[rows] for name, value in predictions.features.items()}
+
+
 def _with_logits(
-    loss: Callable, predictions: Predictions, rows: Tensor, surrogate: SurrogateLoss | None = None
+    loss: Callable, features: Features, surrogate: SurrogateLoss | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The losses of some rows, and the logits, behind every log-probability, that they are differentiable in."""
+    """The losses, and the logits, behind every log-probability, that they are differentiable in."""
     surrogate = surrogate or loss
-    features = {name: value[rows] for name, value in predictions.features.items()}
     probabilities = [name for name in features if name.endswith("log_probs")]
     logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in probabilities}
-    features |= {name: surrogate.from_logits(value) for name, value in logits.items()}
-    return loss(features), tuple(logits.values())
+    losses = loss(features | {name: surrogate.from_logits(value) for name, value in logits.items()})
+    return losses, tuple(logits.values())
 
 
 def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:

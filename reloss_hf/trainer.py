@@ -15,7 +15,7 @@ from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
 from .predictions import Predictions, PredictionStore
 from .report import LearningReport
-from .surrogates import SurrogateLoss
+from .surrogates import SurrogateLoss, weighted_mean
 from .tasks import Candidate, task_for
 from .training_args import ReLossArguments
 
@@ -99,7 +99,7 @@ class ReLossMixin:
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Cross-entropy, or the surrogate: the mean over the examples of the micro-batch."""
+        """Cross-entropy, or the surrogate: the mean over the micro-batch."""
         self.task.require_labels(inputs)
         if not self.surrogate_in_force:
             loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
@@ -224,9 +224,10 @@ class ReLossMixin:
         else:
             cross_entropy, outputs = None, model(**self.task.without_labels(model, inputs))
         features = self.task.features(model, outputs, inputs, self.surrogate.reads)
-        surrogate = self.surrogate(features).mean()
+        surrogate = self.surrogate.batch_loss(features)
         if cross_entropy is None:
-            cross_entropy = self.surrogate.cross_entropy(features).mean().detach()
+            losses = self.surrogate.cross_entropy(features).detach()
+            cross_entropy = weighted_mean(losses, self.surrogate.weights(features))
         if model.training:
             self._track(
                 cross_entropy=cross_entropy, surrogate_loss=surrogate, surrogate_in_force=torch.ones_like(surrogate)

@@ -132,13 +132,21 @@ def test_the_n_gram_match_is_what_its_formula_says(cls):
     for i, length in enumerate((6, 5, 4)):
         p = features["target_log_probs"][i, :length].exp()
         q = p**a / (p**a + (1 - p) ** a)
-        matches = [torch.stack([q[t : t + n].prod() for t in range(length - n + 1)]).mean() for n in (1, 2, 3)]
-        matches = torch.stack(matches)
+        matches = [torch.stack([q[t : t + n].prod() for t in range(length - n + 1)]) for n in (1, 2, 3)]
         floor = torch.tensor(-3.0).exp()
-        weight = (length / 16) ** 0.5
-        values = 1 - matches if cls is NgramSurrogate else -weight * ((matches + floor) / (1 + floor)).log()
+        cost = (lambda m: 1 - m) if cls is NgramSurrogate else (lambda m: ((1 + floor) / (m + floor)).log())
+        values = torch.stack([cost(match).mean() for match in matches])
         expected = (surrogate.order_logits.softmax(0) * values).sum()
         torch.testing.assert_close(surrogate(features)[i], expected)
+
+
+def test_a_batch_counts_tokens_as_the_cross_entropy_of_the_trainer_does():
+    features = token_features(n=3, length=6)
+    log_probs, mask = features["target_log_probs"], features["target_mask"]
+    torch.testing.assert_close(TokenCrossEntropy().batch_loss(features), -log_probs[mask].mean())
+    torch.testing.assert_close(TokenErrorProbability().batch_loss(features), 1 - log_probs[mask].exp().mean())
+    empty = features | {"target_mask": torch.zeros_like(mask)}
+    assert TokenCrossEntropy().batch_loss(empty) == 0
 
 
 def test_n_grams_that_a_short_target_does_not_have_carry_no_weight():

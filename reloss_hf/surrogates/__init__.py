@@ -1,6 +1,6 @@
 """Surrogate losses."""
 
-from .base import SurrogateLoss, surrogate_class
+from .base import Features, SurrogateLoss, surrogate_class, weighted_mean
 from .spans import (
     ExpectedF1Loss,
     OverlapSurrogate,
@@ -21,6 +21,7 @@ from .tokens import (
 
 __all__ = [
     "ExpectedF1Loss",
+    "Features",
     "LogNgramSurrogate",
     "NgramSurrogate",
     "OverlapSurrogate",
@@ -35,4 +36,5 @@ __all__ = [
     "TokenSurrogate",
     "TransformerTokenSurrogate",
     "surrogate_class",
+    "weighted_mean",
 ]

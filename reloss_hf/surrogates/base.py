@@ -80,6 +80,16 @@ class SurrogateLoss(nn.Module, ABC):
                 {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}
             )
 
+    @staticmethod
+    def weights(features: Features) -> Tensor:
+        """How much each example counts in the loss of a group or a batch, shape `(n,)`: as much as it does in the
+        metric of a group. All alike, unless a task says otherwise."""
+        return torch.ones(len(next(iter(features.values()))), device=next(iter(features.values())).device)
+
+    def batch_loss(self, features: Features) -> Tensor:
+        """The mean loss of a batch, a scalar in which each example counts by its weight."""
+        return weighted_mean(self(features), self.weights(features))
+
     @property
     def config(self) -> dict[str, Any]:
         """The arguments of `__init__` that rebuild this surrogate; each is an attribute of the same name."""
@@ -141,6 +151,11 @@ class SurrogateLoss(nn.Module, ABC):
         if unknown:
             warnings.warn(f"{class_name} does not know the configuration keys {unknown}: ignored", stacklevel=3)
         return subclass(**{name: value for name, value in config.items() if name in known})
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean along the last dimension; 0 where all weights are."""
+    return (weights * values).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def surrogate_class(name: str) -> type[SurrogateLoss]:

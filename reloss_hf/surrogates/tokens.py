@@ -16,7 +16,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `TokenCrossEntropy` | nothing | target | no |
 | `TokenErrorProbability` | nothing | target | no |
 | `NgramSurrogate` | 5 numbers | target | yes |
-| `LogNgramSurrogate` | 7 numbers | target | yes |
+| `LogNgramSurrogate` | 6 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 """
@@ -47,6 +47,11 @@ class TokenSurrogate(SurrogateLoss):
     @staticmethod
     def cross_entropy(features: Features) -> Tensor:
         return -masked_mean(features["target_log_probs"], features["target_mask"])
+
+    @staticmethod
+    def weights(features: Features) -> Tensor:
+        """The number of target tokens: what metrics of a corpus, and cross-entropy, count an example by."""
+        return features["target_mask"].sum(1).float()
 
     @staticmethod
     def to_logits(log_probs: Tensor) -> Tensor:
@@ -90,43 +95,35 @@ class NgramSurrogate(TokenSurrogate):
         self.order_logits = nn.Parameter(torch.zeros(max_order))
 
     def score(self, features: Features) -> Tensor:
-        matches, exists = self._matches(features)
-        return _weighted_mean(1 - matches, self.order_logits, exists)
-
-    def _matches(self, features: Features) -> tuple[Tensor, Tensor]:
-        """`m_n`, and whether there is an n-gram of this order, for each example and order; shape `(n, orders)`."""
         mask = features["target_mask"]
         log_q = logsigmoid(softplus(self.sharpness) * log_odds(features["target_log_probs"]))
-        matches, exists = [], []
+        mismatches, exists = [], []
         for n in range(1, min(self.max_order, mask.shape[1]) + 1):
             starts = _windows(mask, n).all(-1)
-            matches.append(masked_mean(_windows(log_q, n).sum(-1).exp(), starts))
+            mismatches.append(masked_mean(self._mismatch(_windows(log_q, n).sum(-1).exp()), starts))
             exists.append(starts.any(1))
-        return torch.stack(matches, dim=1), torch.stack(exists, dim=1)
+        return _weighted_mean(torch.stack(mismatches, dim=1), self.order_logits, torch.stack(exists, dim=1))
+
+    def _mismatch(self, match: Tensor) -> Tensor:
+        """What an n-gram costs that is matched with this probability."""
+        return 1 - match
 
 
 class LogNgramSurrogate(NgramSurrogate):
-    """The geometric mean of the expected n-gram matches, as BLEU has it.
+    """The sharpened n-gram match on a log scale: `Σ_n w_n · mean_t log((1 + f) / (Π_{k<n} q_{t+k} + f))`.
 
-    `-(T/16)^b · Σ_n w_n · log((m_n + f) / (1 + f))`, where `m_n` and `w_n` are those of `NgramSurrogate` and `T` is the
-    number of target tokens. Where that loss hardly tells a bad prediction from a worse one, this one, like
-    cross-entropy, still does: a sentence that is matched little weighs more, by up to `1 / f`. And as the metric of a
-    corpus counts words rather than sentences, a long target may weigh more than a short one. Learned: also the floor
-    `f` and the power `b`. Monotone, too.
+    `q` and `w` are those of `NgramSurrogate`. Where that loss hardly tells a bad n-gram from a worse one, this one
+    still does, as cross-entropy does, but only down to a match of about `f`: below it an n-gram is given up.
+    Learned: also the floor `f`. Monotone, too.
     """
 
     def __init__(self, max_order: int = 4):
         super().__init__(max_order)
         self.log_floor = nn.Parameter(torch.tensor(-3.0))
-        self.length_power = nn.Parameter(torch.tensor(0.5))
 
-    def score(self, features: Features) -> Tensor:
-        matches, exists = self._matches(features)
+    def _mismatch(self, match: Tensor) -> Tensor:
         floor = self.log_floor.exp()
-        length = features["target_mask"].sum(1).clamp(min=1) / 16
-        return length**self.length_power * _weighted_mean(
-            (1 + floor).log() - (matches + floor).log(), self.order_logits, exists
-        )
+        return ((1 + floor) / (match + floor)).log()
 
 
 class PrefixNgramSurrogate(TokenSurrogate):
