@@ -134,8 +134,11 @@ def test_the_n_gram_match_is_what_its_formula_says(cls):
         q = p**a / (p**a + (1 - p) ** a)
         matches = [torch.stack([q[t : t + n].prod() for t in range(length - n + 1)]) for n in (1, 2, 3)]
         floor = torch.tensor(-3.0).exp()
-        cost = (lambda m: 1 - m) if cls is NgramSurrogate else (lambda m: ((1 + floor) / (m + floor)).log())
-        values = torch.stack([cost(match).mean() for match in matches])
+        if cls is NgramSurrogate:
+            costs = [1 - match for match in matches]
+        else:
+            costs = [-((match + floor) / (1 + floor)).log() for match in matches]
+        values = torch.stack([cost.mean() for cost in costs])
         expected = (surrogate.order_logits.softmax(0) * values).sum()
         torch.testing.assert_close(surrogate(features)[i], expected)
 
