@@ -122,7 +122,7 @@ def test_after_the_switch_gradients_come_from_the_surrogate_alone(build, collato
     def by_hand(model, inputs):
         p = model(**inputs).logits.softmax(-1).gather(2, inputs["labels"].clamp(min=0).unsqueeze(2)).squeeze(2)
         mask = inputs["labels"] != -100
-        return (((1 - p) * mask).sum(1) / mask.sum(1)).mean()
+        return (1 - p)[mask].mean()
 
     torch.testing.assert_close(
         gradients(trainer, inputs, trainer.compute_loss), gradients(trainer, inputs, by_hand), atol=1e-6, rtol=1e-4
