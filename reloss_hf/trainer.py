@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,31 @@ class ReLossMixin:
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
-            if _internal_call:
+            if _internal_call and output_dir is not None:  # a checkpoint, not a push
                 self._save_state(folder / _STATE_FOLDER)
         super().save_model(output_dir, _internal_call)
+
+    def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
+        """Upload the surrogate alone, from the main process: `SurrogateLoss.push_to_hub`, with its keywords.
+
+        Returns:
+            The address of the repository; None on other processes.
+
+        Raises:
+            ValueError: there is no surrogate, or the upload failed.
+        """
+        if self.surrogate is None:
+            raise ValueError("there is no surrogate to push: none was given, and none learned so far or it was refused")
+        if not self.is_world_process_zero():
+            return None
+        account = {"token": self.args.hub_token, "private": self.args.hub_private_repo}
+        return self.surrogate.push_to_hub(repo_id, **account | keywords)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        folder = Path(checkpoint_folder) / _SURROGATE_FOLDER
+        if self.is_world_process_zero() and folder.is_dir():
+            shutil.copytree(folder, Path(self.args.output_dir) / _SURROGATE_FOLDER, dirs_exist_ok=True)
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -2,15 +2,18 @@
 
 import inspect
 import json
+import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from ..hub import download, upload
 
 Features = dict[str, Tensor]
 
@@ -103,9 +106,43 @@ class SurrogateLoss(nn.Module, ABC):
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload surrogate",
+    ) -> str:
+        """Upload what `save_pretrained` writes, in one commit; the repository is made where it is missing.
+
+        Args:
+            repo_id: such as `"me/reloss-sacrebleu-en-de"`.
+            private: whether a new repository is private; by default as the account is set.
+            token: one that may write; by default the one that `hf auth login` stored.
+            revision: the branch, made where it is missing; by default `main`.
+            commit_message: of the commit.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            ValueError: the upload failed. The repository holds what it held before; repeat it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload(
+                folder, repo_id, private=private, token=token, revision=revision, commit_message=commit_message
+            )
+
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, revision: str | None = None, token: str | None = None
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        token: str | None = None,
+        subfolder: str | None = None,
     ) -> "SurrogateLoss":
         """Load a surrogate; the class is the one that was saved.
 
@@ -113,13 +150,20 @@ class SurrogateLoss(nn.Module, ABC):
             name_or_path: a folder that `save_pretrained` wrote, or a repository on the hub.
             revision: a branch, tag or commit of that repository.
             token: for private repositories; by default the one that `hf auth login` stored.
+            subfolder: where in the folder or repository it is: `"surrogate"` of a model that was trained on one.
 
         Raises:
             ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
                 or a weight is missing, superfluous or of another shape.
         """
-        config, weights = (_locate(name_or_path, name, revision, token) for name in (CONFIG_NAME, WEIGHTS_NAME))
-        saved = json.loads(config.read_text(encoding="utf-8"))
+        config, weights = (
+            _locate(name_or_path, name if subfolder is None else f"{subfolder}/{name}", revision, token)
+            for name in (CONFIG_NAME, WEIGHTS_NAME)
+        )
+        try:
+            saved, tensors = json.loads(config.read_text(encoding="utf-8")), load_file(weights)
+        except (json.JSONDecodeError, SafetensorError) as error:
+            raise ValueError(f"{name_or_path} is damaged ({error}): save or download it again") from error
         if saved.get("library_name") != "reloss_hf":
             raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
         if saved["format_version"] > FORMAT_VERSION:
@@ -128,7 +172,7 @@ class SurrogateLoss(nn.Module, ABC):
             )
         surrogate = cls._build(saved["surrogate_class"], saved["config"])
         surrogate.info = saved["info"]
-        _load_strictly(surrogate, load_file(weights), name_or_path)
+        _load_strictly(surrogate, tensors, name_or_path)
         return surrogate.eval().requires_grad_(False)
 
     @classmethod
@@ -162,15 +206,12 @@ def _subclasses(cls: type) -> list[type]:
 
 
 def _locate(name_or_path: str | Path, file: str, revision: str | None, token: str | None) -> Path:
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path) / file
-    try:
-        return Path(hf_hub_download(str(name_or_path), file, revision=revision, token=token))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"surrogate {str(name_or_path)!r} is no folder here, and {file} could not be fetched from the hub "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    if not Path(name_or_path).is_dir():
+        return download(str(name_or_path), file, revision, token)
+    path = Path(name_or_path) / file
+    if not path.is_file():
+        raise ValueError(f"{name_or_path} holds no surrogate: it has no {file}")
+    return path
 
 
 def _load_strictly(surrogate: SurrogateLoss, weights: dict[str, Tensor], source: str | Path) -> None:
