@@ -30,6 +30,16 @@ def download(repo_id: str, file: str, revision: str | None = None, token: str | 
         ) from error
 
 
+def read_card(repo_id: str, revision: str | None = None, token: str | None = None) -> str | None:
+    """The `README.md` of a repository; None where there is none, or no such repository."""
+    try:
+        if not HfApi(token=token).file_exists(repo_id, "README.md", revision=revision):
+            return None
+    except (OSError, HTTPError, HFValidationError) as error:
+        raise ValueError(f"README.md of {repo_id!r} could not be read: {_reason(error)}") from error
+    return download(repo_id, "README.md", revision, token).read_text(encoding="utf-8")
+
+
 def upload(
     folder: str | Path,
     repo_id: str,

@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from .callback import ReLossCallback
 from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
+from .origin import training_origin
 from .predictions import Predictions, PredictionStore
 from .report import LearningReport
 from .surrogates import SurrogateLoss
@@ -238,6 +239,9 @@ class ReLossMixin:
             report = self.learner.learn(predictions)
         except (ValueError, RuntimeError) as error:
             return None, None, f"no surrogate could be learned: {error}"
+        forced = self.args.surrogate_predictions == "forced"
+        dataset = self.train_dataset if forced else self.surrogate_dataset
+        self.learner.surrogate.info["training"] = training_origin(self.model, dataset, self.args)
         return self.learner.surrogate.cpu(), report, report.objection
 
     def _surrogate_loss(self, model, inputs):

@@ -87,4 +87,4 @@ def failures():
 
 
 folder = Path(sys.argv[2])
-(folder / "facts.json").write_text(json.dumps(train(folder) if sys.argv[1] == "train" else load(folder) | failures()))
+(folder / "facts.json").write_text(json.dumps(train(folder) if sys.argv[1] == "train" else failures() | load(folder)))

@@ -1,0 +1,79 @@
+"""Pictures of losses: against the metric, and the weight that they give to a probability. They need matplotlib."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .report import HeldOutGroups, LearningReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = 3
+
+
+@dataclass
+class Panel:
+    """One loss of some groups: `losses` has shape `(groups,)`."""
+
+    name: str
+    losses: Tensor
+    title: str
+
+
+def plot_held_out(groups: HeldOutGroups, report: LearningReport) -> "Figure":
+    """The metric of held-out groups against cross-entropy and against the surrogate that was learned."""
+    panels = [
+        Panel("cross-entropy", groups.cross_entropy, spearman_title(
+            report.spearman_cross_entropy, report.spearman_cross_entropy_within
+        )),
+        Panel(report.surrogate, groups.surrogate, spearman_title(report.spearman, report.spearman_within)),
+    ]  # fmt: skip
+    return plot_against_metric(panels, groups.metric, groups.candidates, report.metric)
+
+
+def spearman_title(overall: float, within: float) -> str:
+    return f"Spearman {overall:.3f}, within a candidate {within:.3f}"
+
+
+def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor, metric_name: str) -> "Figure":
+    """The metric of groups against each of several losses, a colour for each candidate that predicted them.
+
+    Args:
+        panels: what to draw, one loss in each.
+        metric: of the groups, shape `(groups,)`; higher is better.
+        candidates: who made the predictions of a group, likewise.
+        metric_name: for the axis.
+    """
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _new_figure(4.4 * columns + 0.8, 3.8 * rows)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        points = axis.scatter(panel.losses, metric, c=candidates, s=12, alpha=0.8, linewidths=0, cmap="viridis")
+        axis.set_xlabel(f"{panel.name} of a group")
+        axis.set_title(panel.title, fontsize="medium")
+        axis.grid(alpha=0.25)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"{metric_name} of the group")
+    if len(candidates.unique()) > 1:
+        figure.colorbar(points, ax=list(axes.flat[: len(panels)]), label="candidate, early to late")
+    return figure
+
+
+def to_png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _new_figure(width: float, height: float) -> "Figure":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'reloss_hf[plots]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
