@@ -187,7 +187,7 @@ def _facts(surrogate: "SurrogateLoss") -> list[tuple[str, str]]:
         ("predictions", _of(info.get("examples"), training.get("predictions"))),
         ("held-out groups", info.get("held_out_groups")),
         ("group size", info.get("group_size")),
-        ("learning steps", info.get("steps")),
+        ("stopped at step", info.get("steps")),
         ("seed", info.get("seed")),
         *((name.replace("_", " "), value) for name, value in info.get("hyperparameters", {}).items()),
         *((f"`{name}`", json.dumps(value)) for name, value in surrogate.config.items()),

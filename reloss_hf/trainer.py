@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
 _SURROGATE_FOLDER = "surrogate"
 _STATE_FOLDER = "reloss_state"
+_PREDICTIONS_FOLDER = "predictions"
 
 
 class ReLossMixin:
@@ -117,6 +118,7 @@ class ReLossMixin:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
+        self._save_predictions()
         everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
         outcome = [self._learn(everything) if self.accelerator.is_main_process else None]
         broadcast_object_list(outcome)
@@ -146,6 +148,8 @@ class ReLossMixin:
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
+        if _internal_call:
+            self._save_predictions()
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save:
             if self.surrogate is not None:
@@ -290,6 +294,11 @@ class ReLossMixin:
     def _track(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
             self._tracked.setdefault(name, []).append(value.detach())
+
+    def _save_predictions(self) -> None:
+        if self.args.save_predictions and len(self._store):
+            folder = Path(self.args.output_dir) / _PREDICTIONS_FOLDER
+            self._store.predictions().save(folder, f"process-{self.args.process_index:05d}")
 
     def _save_state(self, folder: Path) -> None:
         self._store.save(folder)
