@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
-import matplotlib
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from reloss_hf import HeldOutGroups, LearningReport, ReLossCallback
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from reloss_hf import ReLossCallback
+from reloss_hf.plots import plot_held_out, to_png
 
 _SPEARMANS = ("spearman", "spearman_within")
 
@@ -82,7 +79,7 @@ class Experiment(ABC):
                 path.write_text(json.dumps(row, indent=2))
                 if report is not None:
                     picture = self.out / f"loss_against_{self.metric.lower()}.png"
-                    plot(trainer.learner.held_out_groups, report, self.metric, picture)
+                    picture.write_bytes(to_png(plot_held_out(trainer.learner.held_out_groups, report)))
         return json.loads(path.read_text()) | self.scores(arm, self.out / arm)
 
     def scores(self, arm: str, folder: str | Path) -> dict:
@@ -138,24 +135,6 @@ def limit_samples(raw: datasets.DatasetDict, data_args: Any) -> None:
 def make_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def plot(groups: HeldOutGroups, report: LearningReport, metric: str, path: Path) -> None:
-    """The metric of held-out groups against either loss, a colour for each time at which they were predicted."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    baseline = report.spearman_cross_entropy, report.spearman_cross_entropy_within
-    surrogate = report.spearman, report.spearman_within
-    for axis, losses, name, (overall, within) in (
-        (axes[0], groups.cross_entropy, "cross-entropy", baseline),
-        (axes[1], groups.surrogate, report.surrogate, surrogate),
-    ):
-        points = axis.scatter(losses, groups.metric, c=groups.candidates, s=10, cmap="viridis")
-        title = f"Spearman with {metric} {overall:.3f}, within a snapshot {within:.3f}"
-        axis.set(xlabel=f"{name} of a group", title=title)
-    axes[0].set_ylabel(f"{metric} of the group")
-    figure.colorbar(points, ax=axes, label="snapshot, early to late")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _cell(name: str, value: float | None) -> str:

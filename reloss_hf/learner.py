@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,8 +136,19 @@ class SurrogateLearner:
         )
         report = self._report(disjoint=min(final.metric.numel(), len(reporting) // self.group_size))
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
-        self.surrogate.info = report.as_dict() | {"group_size": self.group_size, "seed": self.seed}
+        self.surrogate.info = report.as_dict() | self._settings()
+        self.surrogate.held_out = self.held_out_groups
         return report
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("groups", "groups_per_step", "steps", "patience", "learning_rate", "penalty", "held_out")
+        return {
+            "metric_signature": self.metric.signature,
+            "lower_is_better": self.metric.sign < 0,
+            "group_size": self.group_size,
+            "seed": self.seed,
+            "hyperparameters": {name: getattr(self, name) for name in names} | {"rank": self.rank.__name__},
+        }
 
     def _report(self, disjoint: int) -> LearningReport:
         groups = self.held_out_groups

@@ -48,6 +48,11 @@ class GroupMetric:
         """The metric's name, for logs and model cards."""
         return f"{self._metric_name}:{self.key}" if self.key else self._metric_name.lower()
 
+    @property
+    def signature(self) -> str | None:
+        """sacrebleu's signature, once something was scored; None of other metrics."""
+        return str(self.metric.get_signature()) if isinstance(self.metric, SacreMetric) else None
+
     def __call__(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray:
         """The metric of every group.
 

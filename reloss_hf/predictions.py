@@ -1,17 +1,34 @@
-"""Predictions that a surrogate learns from: what is kept of them, in memory and on disk."""
+"""Predictions that a surrogate learns from: what is kept of them, in memory and on disk.
+
+On disk they are shards, files `NAME-00000.safetensors`, `NAME-00001.safetensors`, ... of at most 1024 rows in one
+folder; every process, or run, that writes there has a name of its own. A shard holds the features and `candidates` as
+tensors of one length, and in its header the metadata
+
+| key | value |
+|---|---|
+| `format_version` | `"1"` |
+| `predictions` | a JSON list, as long: the decoded predictions in the metric's format |
+| `references` | a JSON list, as long: the references, likewise |
+
+A shard is written under another name and then renamed: it is there as a whole, or not at all.
+"""
 
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
 FORMAT_VERSION = 1
+_ROWS_OF_A_SHARD = 1024
 
 
 @dataclass
@@ -68,37 +85,62 @@ class Predictions:
             torch.cat([part.candidates for part in parts]),
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Write `predictions.safetensors` and `predictions.json` into `folder`."""
+    def save(self, folder: str | Path, name: str = "predictions") -> None:
+        """Write the shards `NAME-*.safetensors` into `folder`.
+
+        They replace those of the same name, and leave others alone: to append, save under another name.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.contiguous() for name, value in self.features.items()}
-        save_file(tensors | {"candidates": self.candidates}, folder / "predictions.safetensors")
-        texts = {
-            "format_version": FORMAT_VERSION,
-            "predictions": self.predictions,
-            "references": self.references,
-        }
-        (folder / "predictions.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+        old = set(folder.glob(f"{name}-*.safetensors"))
+        for number, start in enumerate(range(0, max(len(self), 1), _ROWS_OF_A_SHARD)):
+            path = folder / f"{name}-{number:05d}.safetensors"
+            self.select(range(start, min(start + _ROWS_OF_A_SHARD, len(self))))._save_shard(path)
+            old.discard(path)
+        for path in old:
+            path.unlink()
 
     @classmethod
     def load(cls, folder: str | Path) -> "Predictions":
-        """Read what `save` wrote.
+        """Read all shards in a folder. One that is truncated or damaged is left out, with a warning that names it.
 
         Raises:
-            FileNotFoundError: `folder` holds no predictions.
-            ValueError: they were written by a newer version of this library.
+            FileNotFoundError: `folder` holds no shard that can be read.
+            ValueError: one was written by a newer version of this library.
         """
-        folder = Path(folder)
-        texts = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
-        if texts["format_version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{folder} holds predictions of format {texts['format_version']}, newer than {FORMAT_VERSION}: "
-                "upgrade reloss_hf"
-            )
-        features = load_file(folder / "predictions.safetensors")
+        shards = []
+        for path in sorted(Path(folder).glob("*.safetensors")):
+            try:
+                shards.append(cls._load_shard(path))
+            except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+                warnings.warn(f"{path} is damaged and left out: {type(error).__name__}: {error}", stacklevel=2)
+        if not shards:
+            raise FileNotFoundError(f"{folder} holds no predictions: no .safetensors shard in it can be read")
+        return cls.concatenate([shard for shard in shards if len(shard)])
+
+    def _save_shard(self, path: Path) -> None:
+        tensors = {name: value.contiguous() for name, value in self.features.items()}
+        metadata = {
+            "format_version": str(FORMAT_VERSION),
+            "predictions": json.dumps(self.predictions, ensure_ascii=False),
+            "references": json.dumps(self.references, ensure_ascii=False),
+        }
+        unfinished = path.with_suffix(".unfinished")
+        save_file(tensors | {"candidates": self.candidates}, unfinished, metadata)
+        os.replace(unfinished, path)
+
+    @classmethod
+    def _load_shard(cls, path: Path) -> "Predictions":
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            version = int(metadata["format_version"])
+            if version > FORMAT_VERSION:
+                raise ValueError(
+                    f"{path} holds predictions of format {version}, newer than {FORMAT_VERSION}: upgrade reloss_hf"
+                )
+            features = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         candidates = features.pop("candidates")
-        return cls(features, texts["predictions"], texts["references"], candidates)
+        return cls(features, json.loads(metadata["predictions"]), json.loads(metadata["references"]), candidates)
 
 
 class PredictionStore:

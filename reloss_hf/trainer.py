@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from .callback import ReLossCallback
 from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
+from .origin import training_origin
 from .predictions import Predictions, PredictionStore
 from .report import LearningReport
 from .surrogates import SurrogateLoss, weighted_mean
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
 _SURROGATE_FOLDER = "surrogate"
 _STATE_FOLDER = "reloss_state"
+_PREDICTIONS_FOLDER = "predictions"
 
 
 class ReLossMixin:
@@ -115,6 +118,7 @@ class ReLossMixin:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
+        self._save_predictions()
         everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
         outcome = [self._learn(everything) if self.accelerator.is_main_process else None]
         broadcast_object_list(outcome)
@@ -144,13 +148,37 @@ class ReLossMixin:
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
+        if _internal_call:
+            self._save_predictions()
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
-            if _internal_call:
+            if _internal_call and output_dir is not None:  # a checkpoint, not a push
                 self._save_state(folder / _STATE_FOLDER)
         super().save_model(output_dir, _internal_call)
+
+    def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
+        """Upload the surrogate alone, from the main process: `SurrogateLoss.push_to_hub`, with its keywords.
+
+        Returns:
+            The address of the repository; None on other processes.
+
+        Raises:
+            ValueError: there is no surrogate, or the upload failed.
+        """
+        if self.surrogate is None:
+            raise ValueError("there is no surrogate to push: none was given, and none learned so far or it was refused")
+        if not self.is_world_process_zero():
+            return None
+        account = {"token": self.args.hub_token, "private": self.args.hub_private_repo}
+        return self.surrogate.push_to_hub(repo_id, **account | keywords)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        folder = Path(checkpoint_folder) / _SURROGATE_FOLDER
+        if self.is_world_process_zero() and folder.is_dir():
+            shutil.copytree(folder, Path(self.args.output_dir) / _SURROGATE_FOLDER, dirs_exist_ok=True)
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -215,6 +243,9 @@ class ReLossMixin:
             report = self.learner.learn(predictions)
         except (ValueError, RuntimeError) as error:
             return None, None, f"no surrogate could be learned: {error}"
+        forced = self.args.surrogate_predictions == "forced"
+        dataset = self.train_dataset if forced else self.surrogate_dataset
+        self.learner.surrogate.info["training"] = training_origin(self.model, dataset, self.args)
         return self.learner.surrogate.cpu(), report, report.objection
 
     def _surrogate_loss(self, model, inputs):
@@ -264,6 +295,11 @@ class ReLossMixin:
     def _track(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
             self._tracked.setdefault(name, []).append(value.detach())
+
+    def _save_predictions(self) -> None:
+        if self.args.save_predictions and len(self._store):
+            folder = Path(self.args.output_dir) / _PREDICTIONS_FOLDER
+            self._store.predictions().save(folder, f"process-{self.args.process_index:05d}")
 
     def _save_state(self, folder: Path) -> None:
         self._store.save(folder)

@@ -44,6 +44,13 @@ class ReLossArguments:
         default=0.0,
         metadata={"help": "The share of cross-entropy, 0 to 1, that stays in the loss beside the surrogate."},
     )
+    save_predictions: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether what was collected is written to output_dir/predictions, to be read by the reloss "
+            "command. It holds texts of the training data, and goes along where output_dir is pushed to the hub."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()

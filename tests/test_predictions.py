@@ -35,12 +35,56 @@ def test_saved_and_loaded_they_are_the_same(tmp_path):
     assert all(loaded.features[name].equal(value) for name, value in original.features.items())
 
 
-def test_a_newer_format_is_refused(tmp_path):
+def test_a_newer_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("reloss_hf.predictions.FORMAT_VERSION", 7)
     predictions(1).save(tmp_path)
-    path = tmp_path / "predictions.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="format 7, newer than 1: upgrade"):
         Predictions.load(tmp_path)
+
+
+def test_writers_of_different_names_append_and_the_same_name_replaces(tmp_path):
+    predictions(2500).save(tmp_path, "process-00000")
+    predictions(10, start=5000).save(tmp_path, "process-00001")
+    assert len(list(tmp_path.glob("*"))) == 4
+    assert len(Predictions.load(tmp_path)) == 2510
+    predictions(1100).save(tmp_path, "process-00000")
+    loaded = Predictions.load(tmp_path)
+    assert loaded.predictions == [f"prediction {i}" for i in (*range(1100), *range(5000, 5010))]
+
+
+def test_a_shard_needs_nothing_of_this_library_to_be_read(tmp_path):
+    original = predictions(3)
+    original.save(tmp_path)
+    raw = (tmp_path / "predictions-00000.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    assert json.loads(header["__metadata__"]["references"]) == original.references
+    assert header["scores"]["shape"] == [3, 3]
+
+
+@pytest.mark.parametrize("kept", [0, 4, 0.1, 0.5, -1])
+def test_a_truncated_shard_is_named_and_the_rest_is_used(tmp_path, kept):
+    predictions(2, start=0).save(tmp_path, "whole")
+    predictions(200, start=2).save(tmp_path, "cut")
+    path = tmp_path / "cut-00000.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.warns(UserWarning, match=r"cut-00000\.safetensors is damaged and left out"):
+        loaded = Predictions.load(tmp_path)
+    assert loaded.predictions == ["prediction 0", "prediction 1"]
+
+
+def test_an_unfinished_shard_is_not_seen(tmp_path, monkeypatch):
+    predictions(2).save(tmp_path)
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        predictions(4).save(tmp_path)
+    assert len(Predictions.load(tmp_path)) == 2
+
+
+def test_a_folder_without_predictions_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no predictions"):
+        Predictions.load(tmp_path / "nowhere")
 
 
 def test_parts_of_different_lengths_are_refused():

@@ -12,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingA
 
 from reloss_hf import (
     NgramSurrogate,
+    Predictions,
     ReLossCallback,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
@@ -217,6 +218,14 @@ def test_predictions_are_collected_over_the_whole_warm_up(build):
     assert counts == dict.fromkeys(range(-4, 4), 128)
 
 
+def test_predictions_are_saved_for_the_command_line_if_asked_for(build, tmp_path):
+    trainer = build(save_predictions=True, surrogate_snapshots=2)
+    trainer.train()
+    saved = Predictions.load(tmp_path / "out" / "predictions")
+    assert saved.predictions == trainer.predictions.predictions
+    assert saved.candidates.equal(trainer.predictions.candidates)
+
+
 def test_generated_predictions_are_of_the_held_out_slice(build, toy_data, tokenizer):
     held_out = toy_data(60, seed=5)
     trainer = build(surrogate_predictions="generate", trainer={"surrogate_dataset": held_out})
@@ -407,5 +416,5 @@ def test_a_checkpoint_holds_the_store_and_the_phase(build, tmp_path):
     build(save_strategy="steps", save_steps=10, max_steps=21).train()
     state = json.loads((tmp_path / "out" / "checkpoint-10" / "reloss_state" / "state.json").read_text())
     assert state == {"learns": True, "report": None}
-    assert (tmp_path / "out" / "checkpoint-10" / "reloss_state" / "predictions.safetensors").exists()
+    assert (tmp_path / "out" / "checkpoint-10" / "reloss_state" / "predictions-00000.safetensors").exists()
     assert not (tmp_path / "out" / "checkpoint-10" / "surrogate").exists()

@@ -2,21 +2,27 @@
 
 import inspect
 import json
+import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from ..hub import download, read_card, upload
+from ..model_card import CARD_NAME, write_model_card
+from ..report import HeldOutGroups
 
 Features = dict[str, Tensor]
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+HELD_OUT_NAME = "held_out_groups.safetensors"
 
 
 class SurrogateLoss(nn.Module, ABC):
@@ -36,6 +42,7 @@ class SurrogateLoss(nn.Module, ABC):
         task: the name of the task whose features it reads.
         reads: the names of these features.
         info: what is known of how it was learned (metric, held-out Spearman, ...), saved in `config.json`.
+        held_out: the groups that it was measured on; None where it was not learned.
     """
 
     task: ClassVar[str]
@@ -45,6 +52,7 @@ class SurrogateLoss(nn.Module, ABC):
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.info: dict[str, Any] = {}
+        self.held_out: HeldOutGroups | None = None
 
     @abstractmethod
     def score(self, features: Features) -> Tensor:
@@ -98,7 +106,7 @@ class SurrogateLoss(nn.Module, ABC):
         }
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`."""
+        """Write `config.json`, `model.safetensors` and, if known, `held_out_groups.safetensors` into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
@@ -108,14 +116,58 @@ class SurrogateLoss(nn.Module, ABC):
             "task": self.task,
             "config": self.config,
             "info": self.info,
+            "files": [WEIGHTS_NAME] if self.held_out is None else [WEIGHTS_NAME, HELD_OUT_NAME],
         }
         (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        if self.held_out is not None:
+            save_file({k: v.cpu().contiguous() for k, v in vars(self.held_out).items()}, folder / HELD_OUT_NAME)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload surrogate",
+        card: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes and a model card, in one commit; the repository is made where it is
+        missing.
+
+        Args:
+            repo_id: such as `"me/reloss-sacrebleu-en-de"`.
+            private: whether a new repository is private; by default as the account is set.
+            token: one that may write; by default the one that `hf auth login` stored.
+            revision: the branch, made where it is missing; by default `main`.
+            commit_message: of the commit.
+            card: the text of a card that what was measured is merged into; by default that in the repository, if any.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            ValueError: the upload failed. The repository holds what it held before; repeat it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            card = read_card(repo_id, revision, token) if card is None else card
+            if card is not None:
+                (Path(folder) / CARD_NAME).write_text(card, encoding="utf-8")
+            write_model_card(self, folder, repo_id)
+            return upload(
+                folder, repo_id, private=private, token=token, revision=revision, commit_message=commit_message
+            )
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, revision: str | None = None, token: str | None = None
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        token: str | None = None,
+        subfolder: str | None = None,
     ) -> "SurrogateLoss":
         """Load a surrogate; the class is the one that was saved.
 
@@ -123,22 +175,33 @@ class SurrogateLoss(nn.Module, ABC):
             name_or_path: a folder that `save_pretrained` wrote, or a repository on the hub.
             revision: a branch, tag or commit of that repository.
             token: for private repositories; by default the one that `hf auth login` stored.
+            subfolder: where in the folder or repository it is: `"surrogate"` of a model that was trained on one.
 
         Raises:
             ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
                 or a weight is missing, superfluous or of another shape.
         """
-        config, weights = (_locate(name_or_path, name, revision, token) for name in (CONFIG_NAME, WEIGHTS_NAME))
-        saved = json.loads(config.read_text(encoding="utf-8"))
-        if saved.get("library_name") != "reloss_hf":
-            raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
-        if saved["format_version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{name_or_path} has format {saved['format_version']}, newer than {FORMAT_VERSION}: upgrade reloss_hf"
-            )
+
+        def fetch(name):
+            return _locate(name_or_path, name if subfolder is None else f"{subfolder}/{name}", revision, token)
+
+        try:
+            saved = json.loads(fetch(CONFIG_NAME).read_text(encoding="utf-8"))
+            if saved.get("library_name") != "reloss_hf":
+                raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
+            if saved["format_version"] > FORMAT_VERSION:
+                raise ValueError(
+                    f"{name_or_path} has format {saved['format_version']}, newer than {FORMAT_VERSION}: upgrade "
+                    "reloss_hf"
+                )
+            tensors = {name: load_file(fetch(name)) for name in saved.get("files", [WEIGHTS_NAME])}
+        except (json.JSONDecodeError, SafetensorError) as error:
+            raise ValueError(f"{name_or_path} is damaged ({error}): save or download it again") from error
         surrogate = cls._build(saved["surrogate_class"], saved["config"])
+        _load_strictly(surrogate, tensors[WEIGHTS_NAME], name_or_path)
         surrogate.info = saved["info"]
-        _load_strictly(surrogate, load_file(weights), name_or_path)
+        if HELD_OUT_NAME in tensors:
+            surrogate.held_out = HeldOutGroups(**tensors[HELD_OUT_NAME])
         return surrogate.eval().requires_grad_(False)
 
     @classmethod
@@ -177,15 +240,12 @@ def _subclasses(cls: type) -> list[type]:
 
 
 def _locate(name_or_path: str | Path, file: str, revision: str | None, token: str | None) -> Path:
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path) / file
-    try:
-        return Path(hf_hub_download(str(name_or_path), file, revision=revision, token=token))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"surrogate {str(name_or_path)!r} is no folder here, and {file} could not be fetched from the hub "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    if not Path(name_or_path).is_dir():
+        return download(str(name_or_path), file, revision, token)
+    path = Path(name_or_path) / file
+    if not path.is_file():
+        raise ValueError(f"{name_or_path} holds no surrogate: it has no {file}")
+    return path
 
 
 def _load_strictly(surrogate: SurrogateLoss, weights: dict[str, Tensor], source: str | Path) -> None:

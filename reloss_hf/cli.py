@@ -1,0 +1,245 @@
+"""The command `reloss`: what a loss is worth, and surrogates to learn, to describe and to share."""
+
+import argparse
+import shlex
+import shutil
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+from . import __version__
+from .diagnosis import diagnose, verdict
+from .diagnosis_report import table, write_report
+from .learner import SurrogateLearner
+from .metrics import GroupMetric
+from .model_card import CARD_NAME, write_model_card
+from .predictions import Predictions
+from .surrogates import SurrogateLoss
+from .tasks import TASKS
+
+_EXAMPLES = """examples:
+  reloss diagnose out/predictions --metric sacrebleu
+      Does cross-entropy order my predictions as BLEU does? A table, a verdict, and report/report.html.
+  reloss learn out/predictions --metric sacrebleu --output out/surrogate
+      Learn a loss that orders them better.
+  reloss diagnose other/predictions --metric sacrebleu --surrogate out/surrogate
+      Does it order the predictions of another model, too?
+  reloss push out/surrogate me/reloss-sacrebleu-en-de
+      Share it, with a model card of what was measured.
+
+Predictions are saved by a run with save_predictions=True; every checkpoint of a ReLoss trainer holds some, too.
+"""
+_PREDICTIONS_HELP = (
+    "a folder of predictions: OUTPUT_DIR/predictions of a run with save_predictions=True, CHECKPOINT/reloss_state, or "
+    "what Predictions.save wrote"
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 1 where the user has to change something (2: in the arguments)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command = shlex.join(["reloss", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"reloss: warning: {message}", file=sys.stderr)
+            options.run(options, command)
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
+        print(f"reloss: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "reloss",
+        description="Is a loss aligned with a metric? Diagnose, learn and share relational surrogate losses.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"reloss_hf {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_diagnose(commands)
+    _add_learn(commands)
+    _add_push(commands)
+    _add_card(commands)
+    return parser
+
+
+def _add_diagnose(commands) -> None:
+    command = _add(
+        commands,
+        "diagnose",
+        _diagnose,
+        "is my loss aligned with my metric?",
+        "Compares cross-entropy, the hand-made losses of the task, and surrogates: how do they order groups of "
+        "predictions (Spearman with the metric, over all groups and within one candidate, the model at one time of its "
+        "training), and which targets do they ask for? Prints a table and a verdict, and writes a report that opens "
+        "offline.",
+        "reloss diagnose out/predictions --metric sacrebleu --surrogate out/surrogate --output report",
+    )
+    command.add_argument("folder", help=_PREDICTIONS_HELP)
+    _add_metric(command)
+    command.add_argument(
+        "--surrogate", nargs="+", default=[], metavar="FOLDER|ID", help="surrogates to compare: folders or hub ids"
+    )
+    command.add_argument("--output", default="report", help="where the report goes (default: %(default)s)")
+    command.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    _add_groups(command)
+
+
+def _add_learn(commands) -> None:
+    command = _add(
+        commands,
+        "learn",
+        _learn,
+        "learn a surrogate from saved predictions",
+        "Learns a surrogate that orders groups of predictions as the metric does, and says how it does on held-out "
+        "ones. Saves it with a model card.",
+        "reloss learn out/predictions --metric sacrebleu --output out/surrogate",
+    )
+    command.add_argument("folder", help=_PREDICTIONS_HELP)
+    _add_metric(command)
+    command.add_argument("--output", required=True, help="where the surrogate goes")
+    command.add_argument(
+        "--surrogate-class", help="what to learn, such as NgramSurrogate (default: that of the trainers for the task)"
+    )
+    _add_groups(command)
+
+
+def _add_push(commands) -> None:
+    command = _add(
+        commands,
+        "push",
+        _push,
+        "upload a surrogate to the hub",
+        "Uploads a surrogate with its model card, merged with FOLDER/README.md or else with the one on the hub. The "
+        "token is that of `hf auth login`, or HF_TOKEN.",
+        "reloss push out/surrogate me/reloss-sacrebleu-en-de --private",
+    )
+    command.add_argument("folder", help="what `reloss learn` or save_pretrained wrote")
+    command.add_argument("repo_id", help="such as me/reloss-sacrebleu-en-de; made where it is missing")
+    command.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    command.add_argument("--revision", help="the branch (default: main)")
+    command.add_argument("--message", default="Upload surrogate", help="of the commit (default: %(default)s)")
+
+
+def _add_card(commands) -> None:
+    command = _add(
+        commands,
+        "card",
+        _card,
+        "write, or bring up to date, the model card of a surrogate",
+        "Writes FOLDER/README.md, and a plot, from what was measured when the surrogate was learned. What you wrote "
+        "outside of the generated part stays.",
+        "reloss card out/surrogate",
+    )
+    command.add_argument("folder", help="what `reloss learn` or save_pretrained wrote")
+    command.add_argument("--repo-id", help="for the lines that show how to load it")
+
+
+def _add(commands, name, run, summary, description, example) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(description, 80),
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_metric(command) -> None:
+    command.add_argument(
+        "--metric",
+        required=True,
+        help="sacrebleu, chrf, ter, squad or squad_v2, without a download; or what evaluate.load takes: another name, "
+        "or the path of a metric script",
+    )
+    command.add_argument("--metric-key", help="which number of the metric's result, where it has several")
+    command.add_argument("--lower-is-better", action="store_true", help="for error rates such as ter and wer")
+
+
+def _add_groups(command) -> None:
+    command.add_argument(
+        "--group-size",
+        type=int,
+        default=8,
+        help="predictions in a group, on which the metric is computed at once (default: %(default)s)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of groups and draws (default: %(default)s)")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _diagnose(options: argparse.Namespace, command: str) -> None:
+    metric = GroupMetric(options.metric, options.metric_key, options.lower_is_better)
+    loaded = {name: SurrogateLoss.from_pretrained(name) for name in options.surrogate}
+    surrogates = {f"{type(surrogate).__name__} ({_short(name)})": surrogate for name, surrogate in loaded.items()}
+    diagnosis = diagnose(
+        Predictions.load(options.folder),
+        metric,
+        surrogates,
+        options.group_size,
+        options.resamples,
+        options.seed,
+        progress=not options.quiet,
+    )
+    print(f"\nSpearman with {diagnosis.metric_name} over {len(diagnosis.metric)} groups, 95 % intervals\n")
+    print(table(diagnosis))
+    print()
+    for sentence in verdict(diagnosis):
+        print(textwrap.fill(sentence, shutil.get_terminal_size().columns))
+    print(f"\nReport: {write_report(diagnosis, options.output, options.folder, command)}")
+
+
+def _learn(options: argparse.Namespace, command: str) -> None:
+    predictions = Predictions.load(options.folder)
+    learner = SurrogateLearner(
+        GroupMetric(options.metric, options.metric_key, options.lower_is_better),
+        options.surrogate_class or _default_surrogate(predictions),
+        group_size=options.group_size,
+        seed=options.seed,
+        progress=not options.quiet,
+    )
+    report = learner.learn(predictions)
+    learner.surrogate.save_pretrained(options.output)
+    write_model_card(learner.surrogate, options.output)
+    print(f"\nSpearman with {report.metric} over {report.held_out_groups} held-out groups (within a candidate)")
+    print(f"{report.surrogate:<28}{report.spearman:.3f} ({report.spearman_within:.3f})")
+    print(f"{'cross-entropy':<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
+    print(f"\nSurrogate: {options.output}")
+    if report.objection:
+        warnings.warn(f"it should not replace cross-entropy: {report.objection}", stacklevel=1)
+
+
+def _push(options: argparse.Namespace, command: str) -> None:
+    card = Path(options.folder) / CARD_NAME
+    url = SurrogateLoss.from_pretrained(options.folder).push_to_hub(
+        options.repo_id,
+        private=options.private,
+        revision=options.revision,
+        commit_message=options.message,
+        card=card.read_text(encoding="utf-8") if card.exists() else None,
+    )
+    print(url)
+
+
+def _card(options: argparse.Namespace, command: str) -> None:
+    print(write_model_card(SurrogateLoss.from_pretrained(options.folder), options.folder, options.repo_id))
+
+
+def _default_surrogate(predictions: Predictions) -> str:
+    for task in TASKS:
+        if set(task.default_surrogate.reads) <= set(predictions.features):
+            return task.default_surrogate.__name__
+    raise ValueError(
+        f"no task has a default surrogate that reads {sorted(predictions.features)}: pass --surrogate-class"
+    )
+
+
+def _short(name: str) -> str:
+    return "/".join(Path(name).parts[-2:])

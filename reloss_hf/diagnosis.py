@@ -1,0 +1,333 @@
+"""Is a loss aligned with the metric? Rank correlations with intervals, and the weight that a loss gives to a target."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .metrics import GroupMetric
+from .predictions import Predictions
+from .surrogates import (
+    ExpectedF1Loss,
+    SpanCrossEntropy,
+    SurrogateLoss,
+    TokenCrossEntropy,
+    TokenErrorProbability,
+)
+
+# The hand-made losses of each task, cross-entropy first.
+_HAND_MADE = ((TokenCrossEntropy, TokenErrorProbability), (SpanCrossEntropy, ExpectedF1Loss))
+_COVERAGE = 0.95
+_GROUPS_AT_ONCE = 64
+_WEIGHT_ROWS = 512
+_WEIGHT_BINS = 24
+# A weight below minus this share of the mean weight rewards a lower probability; less may be rounding.
+_NEGATIVE = 0.01
+_FLAGGED_SHARE = 0.01
+
+
+@dataclass
+class Interval:
+    """A correlation, or a difference of two, with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass
+class WeightCurve:
+    """The weight of a target, `-∂loss/∂log p`, against its probability `p`; the mean weight is 1, cross-entropy's 1
+    everywhere. Tensors of shape `(bins,)`, each bin with as many targets.
+
+    Attributes:
+        probability: the median of the bin.
+        median: of the weights in the bin.
+        low: their first decile.
+        high: their last decile.
+        rewards_lower: the share of all targets with a negative weight, where a lower probability is rewarded.
+    """
+
+    probability: Tensor
+    median: Tensor
+    low: Tensor
+    high: Tensor
+    rewards_lower: float
+
+    @property
+    def flagged(self) -> bool:
+        return self.rewards_lower > _FLAGGED_SHARE
+
+
+@dataclass
+class LossDiagnosis:
+    """How one loss orders groups of predictions.
+
+    Attributes:
+        name: of the loss.
+        losses: of the groups, shape `(groups,)`.
+        overall: Spearman of the negative loss with the metric over all groups.
+        last: the same within the last candidate.
+        within: the mean over candidates of that within one.
+        gain: how much `within` lies above that of cross-entropy; None for cross-entropy itself.
+        weights: None where the loss does not read the probabilities of targets.
+    """
+
+    name: str
+    losses: Tensor
+    overall: Interval
+    last: Interval
+    within: Interval
+    gain: Interval | None
+    weights: WeightCurve | None
+
+
+@dataclass
+class Diagnosis:
+    """What `diagnose` finds; the first loss is cross-entropy."""
+
+    metric_name: str
+    metric_signature: str | None
+    group_size: int
+    metric: Tensor
+    candidates: Tensor
+    losses: list[LossDiagnosis] = field(default_factory=list)
+
+
+def diagnose(
+    predictions: Predictions,
+    metric: GroupMetric,
+    surrogates: dict[str, SurrogateLoss] | None = None,
+    group_size: int = 8,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> Diagnosis:
+    """Compare cross-entropy, the hand-made losses of the task, and any surrogates, on disjoint groups of predictions.
+
+    A group holds predictions of one candidate; no prediction is in two, and corruptions are left out. Intervals come
+    from drawing the groups of each candidate again, with replacement; all losses and their differences are measured
+    on the same draws.
+
+    Args:
+        predictions: such as a run with `save_predictions=True` writes.
+        metric: higher is better.
+        surrogates: further losses, by a name for each.
+        group_size: examples in a group.
+        resamples: how many draws.
+        seed: of groups and draws.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: there are too few predictions, or features that a loss reads are not there.
+        RuntimeError: the metric raised on a group.
+    """
+    cross_entropy, *others = _hand_made(predictions)
+    losses = {"cross-entropy": cross_entropy()} | {loss.__name__: loss() for loss in others} | (surrogates or {})
+    for name, loss in losses.items():
+        missing = sorted(set(loss.reads) - set(predictions.features))
+        if missing:
+            raise ValueError(f"surrogate {name!r} reads {missing}, which the predictions do not hold")
+    generator = torch.Generator().manual_seed(seed)
+    rows, candidates = _disjoint_groups(predictions, group_size, generator)
+    scores = np.concatenate(
+        [
+            _score(metric, predictions.select(part.flatten()), group_size)
+            for part in tqdm(rows.split(_GROUPS_AT_ONCE), desc=f"Scoring by {metric.name}", disable=not progress)
+        ]
+    )
+    draws = _draws(candidates, resamples, np.random.default_rng(seed))
+    diagnosis = Diagnosis(metric.name, metric.signature, group_size, torch.from_numpy(scores), candidates)
+    baseline = None
+    for name, loss in tqdm(losses.items(), desc="Measuring losses", disable=not progress):
+        values = _group_losses(loss, predictions, rows)
+        table = _correlations(-values.numpy(), scores, candidates.numpy(), draws)
+        baseline = table if baseline is None else baseline
+        diagnosis.losses.append(
+            LossDiagnosis(
+                name,
+                values,
+                *(_interval(column) for column in table.T),
+                gain=None if table is baseline else _interval(table[:, 2] - baseline[:, 2]),
+                weights=weight_curve(loss, _last_candidate(predictions)),
+            )
+        )
+    return diagnosis
+
+
+def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve | None:
+    """The weights of the targets of some predictions, against their probabilities. Of spans, the targets are the gold
+    start and the gold end, whose probability is taken from the other positions in proportion to theirs."""
+    found = _span_weights(loss, predictions) if loss.task == "question_answering" else _token_weights(loss, predictions)
+    if found is None:
+        return None
+    probability, weight = found
+    order = probability.argsort()
+    probability, weight = probability[order], weight[order] / weight.abs().mean().clamp(min=1e-30)
+    bins = [(p, w) for p, w in zip(probability.chunk(_WEIGHT_BINS), weight.chunk(_WEIGHT_BINS), strict=True)]
+    low, median, high = torch.stack([w.quantile(torch.tensor([0.1, 0.5, 0.9])) for _, w in bins]).T
+    rewards_lower = float((weight < -_NEGATIVE).float().mean())
+    return WeightCurve(torch.stack([p.median() for p, _ in bins]), median, low, high, rewards_lower)
+
+
+def verdict(diagnosis: Diagnosis) -> list[str]:
+    """What it means, in plain words: a few sentences, the most important first."""
+    metric, (baseline, *others) = diagnosis.metric_name, diagnosis.losses
+    if diagnosis.metric.std() == 0:
+        return [f"Every group has the same {metric}: nothing can be said, and nothing learned. Use larger groups."]
+    if baseline.overall.high < 0:
+        return [
+            f"Cross-entropy orders the predictions opposite to {metric}. If lower values of {metric} are better, say "
+            "so with --lower-is-better; else the predictions do not fit their references."
+        ]
+    sentences = []
+    better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
+    if better:
+        best = max(better, key=lambda loss: loss.gain.value)
+        sentences.append(
+            f"{best.name} orders predictions of one and the same model more as {metric} does than cross-entropy: "
+            f"Spearman {best.within.value:.2f} instead of {baseline.within.value:.2f}, a gain of {_signed(best.gain)}. "
+            "It is worth training on, once cross-entropy gains slowly; whether that raises the metric, only training "
+            "tells."
+        )
+    else:
+        sentences.append(
+            f"None of these losses orders predictions of one and the same model better than cross-entropy beyond "
+            f"chance, and without a flaw: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
+        )
+    sentences.append(
+        f"Cross-entropy follows {metric} {_degree(baseline.overall.value)} over the whole training "
+        f"({baseline.overall.value:.2f}), which every loss does that falls while the metric rises, and "
+        f"{_degree(baseline.within.value)} within one candidate ({baseline.within.value:.2f}), which is what counts "
+        "for the steps that come next."
+    )
+    for loss in others:
+        if loss.weights is not None and loss.weights.flagged:
+            sentences.append(
+                f"Warning: {loss.name} rewards a lower probability of the target at "
+                f"{100 * loss.weights.rewards_lower:.0f} % of the targets. However well it orders, training on it may "
+                "unlearn them."
+            )
+    if any(loss.gain.high < 0 for loss in others):
+        worse = ", ".join(loss.name for loss in others if loss.gain.high < 0)
+        sentences.append(f"Worse than cross-entropy within a candidate: {worse}.")
+    return sentences
+
+
+def _hand_made(predictions: Predictions) -> tuple[type[SurrogateLoss], ...]:
+    for losses in _HAND_MADE:
+        if set(losses[0].reads) <= set(predictions.features):
+            return losses
+    raise ValueError(f"the predictions hold {sorted(predictions.features)}, which no cross-entropy reads")
+
+
+def _disjoint_groups(predictions: Predictions, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of the groups, shape `(groups, size)`, and their candidates, shape `(groups,)`."""
+    groups, numbers = [], []
+    for candidate in predictions.candidates[predictions.candidates >= 0].unique():
+        rows = (predictions.candidates == candidate).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        whole = len(rows) // size
+        if whole >= 3:
+            groups.append(rows[: whole * size].view(whole, size))
+            numbers.append(candidate.repeat(whole))
+    if not groups:
+        raise ValueError(
+            f"no candidate has {3 * size} predictions, so that there are no 3 groups of {size} to be ordered: save "
+            "more predictions, or pass a smaller group size"
+        )
+    return torch.cat(groups), torch.cat(numbers)
+
+
+def _score(metric: GroupMetric, predictions: Predictions, group_size: int) -> np.ndarray:
+    groups = np.arange(len(predictions)).reshape(-1, group_size)
+    return metric(predictions.predictions, predictions.references, groups)
+
+
+def _last_candidate(predictions: Predictions) -> Predictions:
+    rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+    return predictions.select(rows[:_WEIGHT_ROWS])
+
+
+@torch.no_grad()
+def _group_losses(loss: SurrogateLoss, predictions: Predictions, rows: Tensor) -> Tensor:
+    losses = [
+        loss({name: value[part.flatten()] for name, value in predictions.features.items()}).view(part.shape)
+        for part in rows.split(_GROUPS_AT_ONCE)
+    ]
+    return torch.cat(losses).mean(1).double()
+
+
+def _draws(candidates: Tensor, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Rows of groups, shape `(1 + resamples, groups)`: those there are, then draws of as many of each candidate."""
+    numbers = candidates.numpy()
+    draws = np.tile(np.arange(len(numbers)), (1 + resamples, 1))
+    for candidate in np.unique(numbers):
+        places = np.flatnonzero(numbers == candidate)
+        draws[1:, places] = generator.choice(places, (resamples, len(places)))
+    return draws
+
+
+def _correlations(scores: np.ndarray, metric: np.ndarray, candidates: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Spearman over all groups, within the last candidate, and the mean within one; shape `(draws, 3)`."""
+    places = [np.flatnonzero(candidates == candidate) for candidate in np.unique(candidates)]
+    within = np.stack([_spearman(scores[draws[:, part]], metric[draws[:, part]]) for part in places])
+    return np.stack([_spearman(scores[draws], metric[draws]), within[-1], within.mean(0)], axis=1)
+
+
+def _spearman(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of the rows of two arrays, ties sharing their average rank; 0 where a row is constant."""
+    left, right = (np.apply_along_axis(_ranks, 1, values) for values in (left, right))
+    left, right = (values - values.mean(1, keepdims=True) for values in (left, right))
+    norm = np.sqrt((left**2).sum(1) * (right**2).sum(1))
+    return np.divide((left * right).sum(1), norm, out=np.zeros_like(norm), where=norm > 0)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+
+
+def _interval(draws: np.ndarray) -> Interval:
+    tail = (1 - _COVERAGE) / 2
+    low, high = np.quantile(draws[1:], [tail, 1 - tail])
+    return Interval(float(draws[0]), float(low), float(high))
+
+
+def _token_weights(loss: SurrogateLoss, predictions: Predictions) -> tuple[Tensor, Tensor] | None:
+    if "target_log_probs" not in loss.reads:
+        return None
+    log_probs = predictions.features["target_log_probs"].clone().requires_grad_(True)
+    mask = predictions.features["target_mask"]
+    (gradient,) = torch.autograd.grad(loss(predictions.features | {"target_log_probs": log_probs}).sum(), log_probs)
+    weights = -gradient * mask.sum(1, keepdim=True)
+    return log_probs.detach()[mask].exp(), weights[mask]
+
+
+def _span_weights(loss: SurrogateLoss, predictions: Predictions) -> tuple[Tensor, Tensor]:
+    names = ("start_log_probs", "end_log_probs")
+    logits = [loss.to_logits(predictions.features[name]).clone().requires_grad_(True) for name in names]
+    scores = {name: loss.from_logits(value) for name, value in zip(names, logits, strict=True)}
+    gradients = torch.autograd.grad(loss(predictions.features | scores).sum(), logits)
+    gold = predictions.features["gold_span"]
+    found = []
+    for column, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
+        place = gold[:, column : column + 1]
+        probability = scores[name].detach().gather(1, place).exp().squeeze(1)
+        movable = probability < 0.9999  # a certain target cannot gain: its weight is 0 / 0
+        slope = gradient.gather(1, place).squeeze(1)[movable] / (1 - probability[movable])
+        found.append((probability[movable], -2 * slope))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _degree(correlation: float) -> str:
+    for least, words in ((0.9, "closely"), (0.7, "fairly well"), (0.4, "loosely")):
+        if correlation >= least:
+            return words
+    return "hardly"
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.2f} (95 % interval {interval.low:+.2f} to {interval.high:+.2f})"

@@ -1,0 +1,171 @@
+"""A diagnosis as a table for the terminal, and as one HTML file that needs nothing beside it."""
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+
+from .diagnosis import Diagnosis, Interval, verdict
+from .plots import Panel, plot_against_metric, plot_weights, spearman_title, to_png
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+.verdict { background: #eef4fb; border-left: 4px solid #1f77b4; padding: .5rem 1rem; }
+.verdict p { margin: .5rem 0; } .verdict p:first-child { font-weight: 600; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; } img { max-width: 100%; height: auto; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } .interval { color: #777; font-size: .8em; display: block; }
+.flag { color: #c00; } footer { color: #777; font-size: .85rem; margin-top: 3rem; }
+"""
+_COLUMNS = ("loss", "all groups", "last candidate", "within one, mean", "gain", "rewards lower p")
+
+
+def table(diagnosis: Diagnosis) -> str:
+    """The correlations with their intervals, aligned for a terminal."""
+    rows = [_COLUMNS, *(_cells(loss) for loss in diagnosis.losses)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command: str) -> Path:
+    """Write `report.html`, its two pictures as PNG, and `diagnosis.json` with the numbers.
+
+    Args:
+        diagnosis: what to report.
+        folder: where to write.
+        source: what was diagnosed, for the heading.
+        command: the command that makes the report again.
+
+    Returns:
+        The path of the HTML file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    panels = [
+        Panel(loss.name, loss.losses, spearman_title(loss.overall.value, loss.within.value))
+        for loss in diagnosis.losses
+    ]
+    curves = {loss.name: loss.weights for loss in diagnosis.losses if loss.weights is not None}
+    pictures = {
+        "losses_against_metric.png": to_png(
+            plot_against_metric(panels, diagnosis.metric, diagnosis.candidates, diagnosis.metric_name)
+        ),
+        "weights.png": to_png(plot_weights(curves)),
+    }
+    for name, png in pictures.items():
+        (folder / name).write_bytes(png)
+    (folder / "diagnosis.json").write_text(json.dumps(_numbers(diagnosis), indent=2) + "\n", encoding="utf-8")
+    path = folder / "report.html"
+    path.write_text(_page(diagnosis, list(pictures.values()), source, command), encoding="utf-8")
+    return path
+
+
+def _page(diagnosis: Diagnosis, pictures: list[bytes], source: str, command: str) -> str:
+    metric = escape(diagnosis.metric_name)
+    signature = f" (<code>{escape(diagnosis.metric_signature)}</code>)" if diagnosis.metric_signature else ""
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _html_cells(loss)) + "</tr>" for loss in diagnosis.losses
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Do the losses follow {metric}?</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>Do the losses follow {metric}?</h1>
+<p>{len(diagnosis.metric)} groups of {diagnosis.group_size} predictions by {len(diagnosis.candidates.unique())}
+candidates, from <code>{escape(source)}</code>, scored by {metric}{signature}.</p>
+<div class="verdict">
+{"".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(diagnosis))}
+</div>
+
+<h2>How each loss orders the groups</h2>
+<div class="scroll"><table>
+<thead><tr>{"".join(f"<th>{escape(name)}</th>" for name in _COLUMNS)}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<p>Spearman correlation of {metric} with the loss, negated: 1 is the same order, 0 none. A candidate is the model at
+one time of its training. Over all groups most of it is the trend, which every loss follows; within one candidate it is
+the harder question, and the one that the next steps of a training ask. <em>Gain</em> is how much the mean within one
+candidate lies above that of cross-entropy. In small print: 95 % bootstrap intervals, from drawing the groups of each
+candidate again. A surrogate that was learned on these same predictions looks better here than it is.</p>
+
+<h2>{metric} of each group against its loss</h2>
+<img alt="Scatter plots of {metric} against each loss" src="{_data_uri(pictures[0])}">
+<p>Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate.</p>
+
+<h2>What each loss asks of a target</h2>
+<img alt="Weight of a target against its probability, for each loss" src="{_data_uri(pictures[1])}">
+<p>The weight <code>−∂loss/∂log p</code> that a target gets, relative to the mean, against the probability
+<code>p</code> that the last candidate gives it: the median, and a band from the first decile to the last.
+Cross-entropy gives all the same. A loss that counts what is decoded gives less to what is hopeless, and less to what
+is certain. Below zero a loss rewards <em>lowering</em> the probability of a target.</p>
+<footer>Made by <code>{escape(command)}</code> of reloss_hf.</footer>
+</body>
+</html>
+"""
+
+
+def _cells(loss) -> tuple[str, ...]:
+    intervals = (loss.overall, loss.last, loss.within)
+    return (
+        loss.name,
+        *(f"{i.value:.3f} [{i.low:.2f}, {i.high:.2f}]" for i in intervals),
+        "" if loss.gain is None else f"{loss.gain.value:+.3f} [{loss.gain.low:+.2f}, {loss.gain.high:+.2f}]",
+        _rewards_lower(loss),
+    )
+
+
+def _html_cells(loss) -> list[str]:
+    def cell(interval: Interval | None, sign: str = "") -> str:
+        if interval is None:
+            return ""
+        return (
+            f"{interval.value:{sign}.3f}"
+            f'<span class="interval">{interval.low:{sign}.2f} to {interval.high:{sign}.2f}</span>'
+        )
+
+    flagged = loss.weights is not None and loss.weights.flagged
+    share = f'<span class="flag">{_rewards_lower(loss)}</span>' if flagged else _rewards_lower(loss)
+    return [escape(loss.name), *map(cell, (loss.overall, loss.last, loss.within)), cell(loss.gain, "+"), share]
+
+
+def _rewards_lower(loss) -> str:
+    if loss.weights is None:
+        return "–"
+    return f"{100 * loss.weights.rewards_lower:.1f} %" + (" !" if loss.weights.flagged else "")
+
+
+def _numbers(diagnosis: Diagnosis) -> dict:
+    losses = {
+        loss.name: {
+            name: loss.__dict__[name] and vars(loss.__dict__[name]) for name in ("overall", "last", "within", "gain")
+        }
+        | {"rewards_lower": loss.weights and loss.weights.rewards_lower}
+        for loss in diagnosis.losses
+    }
+    return {
+        "metric": diagnosis.metric_name,
+        "metric_signature": diagnosis.metric_signature,
+        "group_size": diagnosis.group_size,
+        "groups": len(diagnosis.metric),
+        "losses": losses,
+        "verdict": verdict(diagnosis),
+    }
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,221 @@
+"""Model cards of surrogates: what was measured, in words, as metadata that the hub understands, and in a picture."""
+
+import json
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCardData, metadata_load, metadata_save
+
+from .plots import plot_held_out, to_png
+from .report import LearningReport
+
+if TYPE_CHECKING:
+    from .surrogates import SurrogateLoss
+
+CARD_NAME = "README.md"
+PLOT_NAME = "held_out_groups.png"
+_BEGIN = "<!-- reloss_hf: this part is rewritten; write above or below it -->"
+_END = "<!-- reloss_hf: end -->"
+
+_CITATION = """@inproceedings{huang2022relational,
+  title     = {Relational Surrogate Loss Learning},
+  author    = {Huang, Tao and Li, Zekang and Lu, Hua and Shan, Yong and Yang, Shusheng and Feng, Yang and Wang, Fei
+               and You, Shan and Xu, Chang},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2022},
+  url       = {https://arxiv.org/abs/2202.13197}
+}"""
+
+
+def write_model_card(surrogate: "SurrogateLoss", folder: str | Path, repo_id: str | None = None) -> Path:
+    """Write `README.md` and, where held-out groups are known and matplotlib is there, their plot into `folder`.
+
+    A `README.md` that is there is merged: its text outside of the generated part stays, and so do its licence, its
+    tags and all metadata that is not generated.
+
+    Args:
+        surrogate: what the card is about; all it says comes from `info` and `held_out`.
+        folder: where `save_pretrained` wrote.
+        repo_id: for the lines that show how to load it.
+
+    Returns:
+        The path of the card.
+    """
+    folder = Path(folder)
+    has_plot = surrogate.held_out is not None and find_spec("matplotlib") is not None
+    if has_plot:
+        report = report_of(surrogate)
+        (folder / PLOT_NAME).write_bytes(to_png(plot_held_out(surrogate.held_out, report)))
+    path = folder / CARD_NAME
+    old = path.read_text(encoding="utf-8") if path.exists() else None
+    text, metadata = merge_card(old, generated_part(surrogate, repo_id, has_plot), metadata_of(surrogate))
+    path.write_text(text, encoding="utf-8")
+    metadata_save(path, metadata)
+    return path
+
+
+def report_of(surrogate: "SurrogateLoss") -> LearningReport:
+    """The report of the learning, from `info`."""
+    fields = LearningReport.__dataclass_fields__
+    return LearningReport(**{name: value for name, value in surrogate.info.items() if name in fields})
+
+
+def metadata_of(surrogate: "SurrogateLoss") -> dict[str, Any]:
+    """The metadata block of the card; Spearman correlations are results of its `model-index`."""
+    info, task = surrogate.info, surrogate.task.replace("_", "-")
+    metric = info.get("metric")
+    tags = ["reloss", "relational-surrogate-loss", *([_tag(metric)] if metric else []), task]
+    dataset = info.get("training", {}).get("dataset") or "unknown"
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=dataset,
+            dataset_name=f"{dataset}, groups of {info['group_size']} held-out predictions",
+            metric_type="spearmanr",
+            metric_name=f"Spearman of {loss} with {metric}, {where}",
+            metric_value=round(info[key], 4),
+        )
+        for key, loss, where in (
+            ("spearman", "the surrogate", "all groups"),
+            ("spearman_cross_entropy", "cross-entropy", "all groups"),
+            ("spearman_within", "the surrogate", "within a candidate"),
+            ("spearman_cross_entropy_within", "cross-entropy", "within a candidate"),
+        )
+        if key in info
+    ]
+    data = ModelCardData(license="apache-2.0", library_name="reloss_hf", tags=tags)
+    if dataset != "unknown":
+        data.datasets = [dataset]
+    if results:
+        data.model_name, data.eval_results = f"{type(surrogate).__name__} of {metric}", results
+    return data.to_dict()
+
+
+def generated_part(surrogate: "SurrogateLoss", repo_id: str | None = None, has_plot: bool = False) -> str:
+    """The generated part of the card, Markdown."""
+    info, name = surrogate.info, type(surrogate).__name__
+    metric = info.get("metric")
+    parts = [f"# {name}" + (f", a loss that orders as {metric} does" if metric else "")]
+    parts.append(
+        f"A relational surrogate loss for the task `{surrogate.task}`, of the class `{name}` of "
+        "[reloss_hf](https://pypi.org/project/reloss_hf/): it is given a model's scores and trained on instead of "
+        f"cross-entropy. It reads {_listed(surrogate.reads)}, and depends on no vocabulary and no model."
+    )
+    if "spearman" in info:
+        parts.append("## Measured\n\n" + _measured(info, has_plot))
+    parts.append("## Use\n\n" + _usage(surrogate, repo_id))
+    rows = _facts(surrogate)
+    if rows:
+        parts.append("## How it was learned\n\n| | |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in rows))
+    parts.append("## Limits\n\n" + _limits(surrogate))
+    parts.append(f"## Citation\n\n```bibtex\n{_CITATION}\n```")
+    return "\n\n".join(parts)
+
+
+def merge_card(old: str | None, generated: str, metadata: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The text of a card whose generated part is replaced, or appended where it has none, and its new metadata."""
+    block = f"{_BEGIN}\n\n{generated}\n\n{_END}"
+    if old is None:
+        return block + "\n", metadata
+    before, begin, rest = old.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    text = before + block + after if begin and end else f"{old.rstrip()}\n\n{block}\n"
+    return text, _merge_metadata(_metadata_in(old), metadata)
+
+
+def _metadata_in(card: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CARD_NAME
+        path.write_text(card, encoding="utf-8")
+        return metadata_load(path) or {}
+
+
+def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = old | new
+    for name in ("tags", "datasets"):
+        values = [*(old.get(name) or []), *new.get(name, [])]
+        if values:
+            merged[name] = list(dict.fromkeys(values))
+    if "license" in old:
+        merged["license"] = old["license"]
+    names = [model["name"] for model in new.get("model-index", [])]
+    others = [model for model in old.get("model-index") or [] if model["name"] not in names]
+    if others or names:
+        merged["model-index"] = new.get("model-index", []) + others
+    return merged
+
+
+def _measured(info: dict[str, Any], has_plot: bool) -> str:
+    lines = [
+        f"Spearman correlation of the loss, negated, with {info['metric']}, over {info['held_out_groups']} groups of "
+        f"{info['group_size']} held-out predictions. Within a candidate, the model at one time of its training, is "
+        f"what the rest of a training asks. A correlation below {info['chance']:.2f} may be chance.",
+        "",
+        "| | all groups | within a candidate |",
+        "|---|---|---|",
+        f"| this surrogate | {info['spearman']:.3f} | {info['spearman_within']:.3f} |",
+        f"| cross-entropy | {info['spearman_cross_entropy']:.3f} | {info['spearman_cross_entropy_within']:.3f} |",
+    ]
+    if has_plot:
+        lines += ["", f"![{info['metric']} of held-out groups against both losses]({PLOT_NAME})"]
+    return "\n".join(lines)
+
+
+def _usage(surrogate: "SurrogateLoss", repo_id: str | None) -> str:
+    return f"""```python
+from reloss_hf import ReLossTrainer, ReLossTrainingArguments  # or ReLossSeq2Seq…
+
+args = ReLossTrainingArguments(output_dir="out", surrogate_start=0.7)  # 0 for a model that is warmed up already
+trainer = ReLossTrainer(model=model, args=args, ..., surrogate="{repo_id or "path/or/hub-id"}")
+trainer.train()
+```
+
+Outside of a trainer, `SurrogateLoss.from_pretrained("{repo_id or "path/or/hub-id"}")(features)` gives the loss of each
+example."""
+
+
+def _facts(surrogate: "SurrogateLoss") -> list[tuple[str, str]]:
+    info, training = surrogate.info, surrogate.info.get("training", {})
+    facts = [
+        ("metric", info.get("metric")),
+        ("its settings", info.get("metric_signature") and f"`{info['metric_signature']}`"),
+        ("its direction", "lower is better; negated" if info.get("lower_is_better") else None),
+        ("source model", _of(training.get("model"), training.get("model_class"))),
+        ("source data", _of(training.get("dataset"), training.get("split"))),
+        ("predictions", _of(info.get("examples"), training.get("predictions"))),
+        ("held-out groups", info.get("held_out_groups")),
+        ("group size", info.get("group_size")),
+        ("stopped at step", info.get("steps")),
+        ("seed", info.get("seed")),
+        *((name.replace("_", " "), value) for name, value in info.get("hyperparameters", {}).items()),
+        *((f"`{name}`", json.dumps(value)) for name, value in surrogate.config.items()),
+    ]
+    return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _limits(surrogate: "SurrogateLoss") -> str:
+    lines = [
+        "- It orders groups of predictions such as it was learned from; how well it orders those of another model, "
+        "language or domain has to be measured (`reloss diagnose`).",
+        "- It sharpens what a model knows: switch to it late, when cross-entropy gains slowly.",
+    ]
+    if surrogate.info.get("spearman", 1) <= surrogate.info.get("spearman_cross_entropy", 0):
+        lines.append("- Over all held-out groups it orders **no better than cross-entropy** does.")
+    if surrogate.info.get("spearman_within", 1) <= surrogate.info.get("spearman_cross_entropy_within", 0):
+        lines.append("- Within a candidate it orders **no better than cross-entropy** does.")
+    return "\n".join(lines)
+
+
+def _of(value: Any, more: Any) -> str | None:
+    known = [str(part) for part in (value, more) if part]
+    return ", ".join(known) or None
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _tag(metric: str) -> str:
+    return metric.replace(":", "-").lower()
