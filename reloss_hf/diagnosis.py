@@ -15,6 +15,7 @@ from .surrogates import (
     SurrogateLoss,
     TokenCrossEntropy,
     TokenErrorProbability,
+    weighted_mean,
 )
 
 # The hand-made losses of each task, cross-entropy first.
@@ -253,11 +254,11 @@ def _last_candidate(predictions: Predictions) -> Predictions:
 
 @torch.no_grad()
 def _group_losses(loss: SurrogateLoss, predictions: Predictions, rows: Tensor) -> Tensor:
-    losses = [
-        loss({name: value[part.flatten()] for name, value in predictions.features.items()}).view(part.shape)
-        for part in rows.split(_GROUPS_AT_ONCE)
-    ]
-    return torch.cat(losses).mean(1).double()
+    means = []
+    for part in rows.split(_GROUPS_AT_ONCE):
+        features = {name: value[part.flatten()] for name, value in predictions.features.items()}
+        means.append(weighted_mean(loss(features).view(part.shape), loss.weights(features).view(part.shape)))
+    return torch.cat(means).double()
 
 
 def _draws(candidates: Tensor, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -160,7 +160,24 @@ def _measured(info: dict[str, Any], has_plot: bool) -> str:
     ]
     if has_plot:
         lines += ["", f"![{info['metric']} of held-out groups against both losses]({PLOT_NAME})"]
+    if "transfer" in info:
+        lines += ["", *_transfer(info["transfer"])]
     return "\n".join(lines)
+
+
+def _transfer(rows: list[dict[str, Any]]) -> list[str]:
+    """What it was not learned from, and how it orders that; each loss as all groups / within a candidate."""
+    return [
+        "On predictions that it was not learned from:",
+        "",
+        "| predictions | this surrogate | cross-entropy |",
+        "|---|---|---|",
+        *(
+            f"| {row['predictions']} | {row['spearman']:.3f} / {row['spearman_within']:.3f} | "
+            f"{row['spearman_cross_entropy']:.3f} / {row['spearman_cross_entropy_within']:.3f} |"
+            for row in rows
+        ),
+    ]
 
 
 def _usage(surrogate: "SurrogateLoss", repo_id: str | None) -> str:

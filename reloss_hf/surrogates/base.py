@@ -20,6 +20,8 @@ from ..report import HeldOutGroups
 Features = dict[str, Tensor]
 
 FORMAT_VERSION = 1
+# Surrogates that come with the package, each in a folder of its name.
+SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 HELD_OUT_NAME = "held_out_groups.safetensors"
@@ -32,7 +34,7 @@ class SurrogateLoss(nn.Module, ABC):
     values; they are what `config.json` stores.
 
     Example:
-        >>> surrogate = SurrogateLoss.from_pretrained("out/surrogate")
+        >>> surrogate = SurrogateLoss.from_pretrained("bleu")
         >>> losses = surrogate({"target_log_probs": log_probs, "target_mask": mask})
 
     References:
@@ -172,7 +174,8 @@ class SurrogateLoss(nn.Module, ABC):
         """Load a surrogate; the class is the one that was saved.
 
         Args:
-            name_or_path: a folder that `save_pretrained` wrote, or a repository on the hub.
+            name_or_path: `"bleu"` or `"squad_f1"`, which come with the package; a folder that `save_pretrained` wrote;
+                or a repository on the hub.
             revision: a branch, tag or commit of that repository.
             token: for private repositories; by default the one that `hf auth login` stored.
             subfolder: where in the folder or repository it is: `"surrogate"` of a model that was trained on one.
@@ -181,6 +184,8 @@ class SurrogateLoss(nn.Module, ABC):
             ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
                 or a weight is missing, superfluous or of another shape.
         """
+        if str(name_or_path) in {folder.name for folder in SHIPPED.iterdir()}:
+            name_or_path = SHIPPED / name_or_path
 
         def fetch(name):
             return _locate(name_or_path, name if subfolder is None else f"{subfolder}/{name}", revision, token)
