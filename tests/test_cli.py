@@ -7,10 +7,21 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from test_learner import synthetic
+from torch.nn.functional import pad
 
-from reloss_hf import GroupMetric, NgramSurrogate, Predictions, SurrogateLoss, TokenErrorProbability, TokenSurrogate
+from reloss_hf import (
+    ExpectedF1Loss,
+    GroupMetric,
+    NgramSurrogate,
+    Predictions,
+    SpanCrossEntropy,
+    SurrogateLoss,
+    TokenErrorProbability,
+    TokenSurrogate,
+)
 from reloss_hf.cli import main
 from reloss_hf.diagnosis import diagnose, verdict
+from reloss_hf.weights import weight_curve
 
 
 class RewardsUnlikelyTargets(TokenSurrogate):
@@ -138,6 +149,27 @@ def test_weights_of_hand_made_losses_are_those_of_their_formulas():
     p = error.weights.probability
     expected = p / p.mean()  # every bin has as many targets
     torch.testing.assert_close(error.weights.median, expected, atol=0.05, rtol=0.1)
+
+
+def test_weights_of_spans_are_measured_over_the_positions_of_the_window():
+    draw = torch.Generator().manual_seed(0)
+    scores = {name: torch.randn(60, 9, generator=draw).log_softmax(-1) for name in ("start_log_probs", "end_log_probs")}
+    gold = torch.randint(0, 9, (60, 2), generator=draw).sort(1).values
+    window = torch.ones(60, 9, dtype=torch.bool)
+    spans = scores | {
+        "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window), "gold_span": gold,
+    }  # fmt: skip
+    padded = {name: value if name == "gold_span" else pad(value, (0, 5)) for name, value in spans.items()}
+    texts = [{"prediction_text": str(i)} for i in range(60)]
+    found = [
+        weight_curve(loss(), Predictions(features, texts, texts, torch.zeros(60, dtype=torch.long)))
+        for features in (spans, padded)
+        for loss in (SpanCrossEntropy, ExpectedF1Loss)
+    ]
+    assert found[2].median.allclose(torch.ones(24), atol=1e-4)
+    assert found[3].median.allclose(found[1].median, atol=1e-4)
+    assert found[3].probability.allclose(found[1].probability, atol=1e-5)
+    assert found[3].rewards_lower == 0
 
 
 def test_a_loss_that_rewards_a_lower_target_probability_is_flagged_and_not_recommended():
