@@ -1,4 +1,4 @@
-"""Is a loss aligned with the metric? Rank correlations with intervals, and the weight that a loss gives to a target."""
+"""Is a loss aligned with the metric? Rank correlations with bootstrap intervals, and a verdict in plain words."""
 
 from dataclasses import dataclass, field
 
@@ -17,16 +17,13 @@ from .surrogates import (
     TokenErrorProbability,
     weighted_mean,
 )
+from .weights import WeightCurve, weight_curve
 
 # The hand-made losses of each task, cross-entropy first.
 _HAND_MADE = ((TokenCrossEntropy, TokenErrorProbability), (SpanCrossEntropy, ExpectedF1Loss))
 _COVERAGE = 0.95
 _GROUPS_AT_ONCE = 64
 _WEIGHT_ROWS = 512
-_WEIGHT_BINS = 24
-# A weight below minus this share of the mean weight rewards a lower probability; less may be rounding.
-_NEGATIVE = 0.01
-_FLAGGED_SHARE = 0.01
 
 
 @dataclass
@@ -36,30 +33,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-
-@dataclass
-class WeightCurve:
-    """The weight of a target, `-∂loss/∂log p`, against its probability `p`; the mean weight is 1, cross-entropy's 1
-    everywhere. Tensors of shape `(bins,)`, each bin with as many targets.
-
-    Attributes:
-        probability: the median of the bin.
-        median: of the weights in the bin.
-        low: their first decile.
-        high: their last decile.
-        rewards_lower: the share of all targets with a negative weight, where a lower probability is rewarded.
-    """
-
-    probability: Tensor
-    median: Tensor
-    low: Tensor
-    high: Tensor
-    rewards_lower: float
-
-    @property
-    def flagged(self) -> bool:
-        return self.rewards_lower > _FLAGGED_SHARE
 
 
 @dataclass
@@ -156,21 +129,6 @@ def diagnose(
             )
         )
     return diagnosis
-
-
-def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve | None:
-    """The weights of the targets of some predictions, against their probabilities. Of spans, the targets are the gold
-    start and the gold end, whose probability is taken from the other positions in proportion to theirs."""
-    found = _span_weights(loss, predictions) if loss.task == "question_answering" else _token_weights(loss, predictions)
-    if found is None:
-        return None
-    probability, weight = found
-    order = probability.argsort()
-    probability, weight = probability[order], weight[order] / weight.abs().mean().clamp(min=1e-30)
-    bins = [(p, w) for p, w in zip(probability.chunk(_WEIGHT_BINS), weight.chunk(_WEIGHT_BINS), strict=True)]
-    low, median, high = torch.stack([w.quantile(torch.tensor([0.1, 0.5, 0.9])) for _, w in bins]).T
-    rewards_lower = float((weight < -_NEGATIVE).float().mean())
-    return WeightCurve(torch.stack([p.median() for p, _ in bins]), median, low, high, rewards_lower)
 
 
 def verdict(diagnosis: Diagnosis) -> list[str]:
@@ -295,32 +253,6 @@ def _interval(draws: np.ndarray) -> Interval:
     tail = (1 - _COVERAGE) / 2
     low, high = np.quantile(draws[1:], [tail, 1 - tail])
     return Interval(float(draws[0]), float(low), float(high))
-
-
-def _token_weights(loss: SurrogateLoss, predictions: Predictions) -> tuple[Tensor, Tensor] | None:
-    if "target_log_probs" not in loss.reads:
-        return None
-    log_probs = predictions.features["target_log_probs"].clone().requires_grad_(True)
-    mask = predictions.features["target_mask"]
-    (gradient,) = torch.autograd.grad(loss(predictions.features | {"target_log_probs": log_probs}).sum(), log_probs)
-    weights = -gradient * mask.sum(1, keepdim=True)
-    return log_probs.detach()[mask].exp(), weights[mask]
-
-
-def _span_weights(loss: SurrogateLoss, predictions: Predictions) -> tuple[Tensor, Tensor]:
-    names = ("start_log_probs", "end_log_probs")
-    logits = [loss.to_logits(predictions.features[name]).clone().requires_grad_(True) for name in names]
-    scores = {name: loss.from_logits(value) for name, value in zip(names, logits, strict=True)}
-    gradients = torch.autograd.grad(loss(predictions.features | scores).sum(), logits)
-    gold = predictions.features["gold_span"]
-    found = []
-    for column, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
-        place = gold[:, column : column + 1]
-        probability = scores[name].detach().gather(1, place).exp().squeeze(1)
-        movable = probability < 0.9999  # a certain target cannot gain: its weight is 0 / 0
-        slope = gradient.gather(1, place).squeeze(1)[movable] / (1 - probability[movable])
-        found.append((probability[movable], -2 * slope))
-    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def _degree(correlation: float) -> str:

@@ -11,7 +11,7 @@ from .report import HeldOutGroups, LearningReport
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .diagnosis import WeightCurve
+    from .weights import WeightCurve
 
 _COLUMNS = 3
 _SHOWN = (0.001, 0.999)
