@@ -26,9 +26,13 @@ _SCORES = ("f1", "exact_match", "f1_validation", "exact_match_validation")
 _REPORTED = ("spearman", "spearman_within", "spearman_cross_entropy", "spearman_cross_entropy_within")
 
 
+ARMS = ("cross_entropy", "expected_f1", "surrogate", "OverlapSurrogate", "SpanSurrogateMLP", "shuffled_control")
+
+
 @dataclass
 class BenchmarkArguments:
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One warm start and all arms each."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One warm start and its arms each."})
+    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "To run.", "choices": ARMS})
     results: str = field(default="benchmarks/results/question_answering.json", metadata={"help": "Where they go."})
 
 
@@ -46,7 +50,7 @@ def main() -> None:
     runs = []
     for seed in benchmark.seeds:
         args.seed, args.output_dir = seed, str(folder / f"seed-{seed}")
-        runs.append(run_arms(run_qa.make_experiment(model_args, data_args, args)))
+        runs.append(run_arms(run_qa.make_experiment(model_args, data_args, args), benchmark.arms))
     arms = [summary(rows) for rows in zip(*runs, strict=True)]
     for arm in arms:
         arm |= {"seeds": benchmark.seeds, "learning_rate": args.learning_rate}
@@ -56,22 +60,26 @@ def main() -> None:
     results.write_text(json.dumps({"arms": arms, "runs": runs, "command": " ".join(sys.argv)}, indent=2) + "\n")
 
 
-def run_arms(experiment: Experiment) -> list[dict]:
+def run_arms(experiment: Experiment, arms: list[str]) -> list[dict]:
     """One row for the warm start and for each arm, of one seed."""
     start, checkpoint = experiment.warm_start()
-    expected_f1 = ExpectedF1Loss(experiment.data_args.max_answer_length)
-    control = SurrogateLearner(ShuffledMetric(experiment.data_args.metric), "SharpenedF1Surrogate")
-    control.learn(Path(checkpoint) / "reloss_state")
-    return [
-        start,
-        experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
-        experiment.arm("expected_f1", checkpoint, surrogate=expected_f1),
-        experiment.arm("surrogate", checkpoint),
-        experiment.arm("OverlapSurrogate", checkpoint, surrogate_class="OverlapSurrogate"),
-        experiment.arm("SpanSurrogateMLP", checkpoint, surrogate_class="SpanSurrogateMLP"),
-        experiment.arm("shuffled_control", checkpoint, surrogate=control.surrogate)
-        | {"report": control.surrogate.info},
-    ]
+    return [start, *(run_arm(experiment, arm, checkpoint) for arm in arms)]
+
+
+def run_arm(experiment: Experiment, arm: str, checkpoint: str) -> dict:
+    match arm:
+        case "cross_entropy":
+            return experiment.arm(arm, checkpoint, surrogate_start=None)
+        case "expected_f1":
+            return experiment.arm(arm, checkpoint, surrogate=ExpectedF1Loss(experiment.data_args.max_answer_length))
+        case "surrogate":
+            return experiment.arm(arm, checkpoint)
+        case "shuffled_control":
+            learner = SurrogateLearner(ShuffledMetric(experiment.data_args.metric), "SharpenedF1Surrogate")
+            learner.learn(Path(checkpoint) / "reloss_state")
+            return experiment.arm(arm, checkpoint, surrogate=learner.surrogate) | {"report": learner.surrogate.info}
+        case _:
+            return experiment.arm(arm, checkpoint, surrogate_class=arm)
 
 
 def summary(rows: list[dict]) -> dict:
