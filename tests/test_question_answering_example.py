@@ -28,7 +28,7 @@ def test_answers_lie_where_they_say_and_the_kind_of_question_alone_does_not_tell
     for row in rows:
         text, start = row["answers"]["text"][0], row["answers"]["answer_start"][0]
         assert row["context"][start : start + len(text)] == text
-        assert row["context"].count(" .") == 6 and row["title"] in row["question"]
+        assert row["context"].count(text) == 1 and row["context"].count(" .") == 6 and row["title"] in row["question"]
     assert len(Counter(row["answers"]["text"][0] for row in rows)) > 100
 
 

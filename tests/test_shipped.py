@@ -33,7 +33,14 @@ def test_bleu_orders_predictions_of_another_make_better_than_cross_entropy():
 
 
 def test_a_model_is_trained_on_one_from_the_first_step(warm_model, toy_data, collator, tmp_path):
-    settings = {"max_steps": 5, "report_to": "none", "use_cpu": True, "save_strategy": "no", "disable_tqdm": True}
+    settings = {
+        "max_steps": 20,
+        "learning_rate": 2e-3,
+        "report_to": "none",
+        "use_cpu": True,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
     trainer = ReLossSeq2SeqTrainer(
         model=warm_model(),
         args=ReLossSeq2SeqTrainingArguments(str(tmp_path), surrogate_start=0, logging_steps=1, **settings),
@@ -43,4 +50,4 @@ def test_a_model_is_trained_on_one_from_the_first_step(warm_model, toy_data, col
     )
     trainer.train()
     losses = [entry["surrogate_loss"] for entry in trainer.state.log_history if "surrogate_loss" in entry]
-    assert len(losses) == 5 and losses[-1] < losses[0]
+    assert len(losses) == 20 and sum(losses[10:]) < sum(losses[:10])

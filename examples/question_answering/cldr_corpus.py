@@ -2,7 +2,8 @@
 
 A passage tells two things of each of three territories, in any order: their currency, their official languages, the
 first day of their week, or their name in another language. A question asks for one of one territory; the other facts
-are there to distract: who looks at the kind of question alone is right one time in three. Deterministic.
+are there to distract: who looks at the kind of question alone is right one time in three, for no two territories of a
+passage share the answer. Deterministic.
 """
 
 import random
@@ -44,12 +45,20 @@ def load(
     known = _territories()
     known = {name: known[name] for name in draw.sample(list(known), territories)}
     sizes = {"train": train, "validation": validation, "test": test}
-    rows = [_example(draw, known, str(number)) for number in range(sum(sizes.values()))]
+    rows = [_unambiguous(draw, known, str(number)) for number in range(sum(sizes.values()))]
     splits, start = {}, 0
     for name, size in sizes.items():
         splits[name] = datasets.Dataset.from_list(rows[start : start + size])
         start += size
     return datasets.DatasetDict(splits)
+
+
+def _unambiguous(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
+    """An example whose answer is not said twice: not the currency of two of its territories, say."""
+    while True:
+        example = _example(draw, territories, name)
+        if example["context"].count(example["answers"]["text"][0]) == 1:
+            return example
 
 
 def _example(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
