@@ -1,5 +1,6 @@
 """A toy translation, small enough to learn in seconds, and real parts made of nothing but configs."""
 
+import gc
 import random
 from functools import partial
 
@@ -84,6 +85,12 @@ def build_toy_model(tokenizer, seed):
         dropout=0.0,
     )
     return MarianMTModel(config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_imports():
+    """The Trainer collects garbage at every start: a second each time, unless what was imported is left out."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

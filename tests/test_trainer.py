@@ -183,20 +183,6 @@ class NeverLearn(ReLossCallback):
         return False
 
 
-@pytest.mark.parametrize("start", [None, 0])
-def test_eight_accumulated_batches_of_one_are_one_batch_of_eight(build, toy_data, start):
-    same_length = toy_data(400).filter(lambda row: len(row["labels"]) == 8).select(range(24))
-    given = {} if start is None else {"surrogate": NgramSurrogate()}
-    weights = [
-        final_weights(
-            build(per_device_train_batch_size=size, gradient_accumulation_steps=8 // size, max_steps=3, optim="sgd",
-                  train=same_length, surrogate_start=start, trainer={"metric": None} | given)
-        )
-        for size in (8, 1)
-    ]  # fmt: skip
-    torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-5)
-
-
 def count_forward_passes(trainer):
     calls = []
     trainer.model.register_forward_hook(lambda *_: calls.append(1))
