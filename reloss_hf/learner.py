@@ -101,7 +101,8 @@ class SurrogateLearner:
     def learn(self, predictions: Predictions | str | Path) -> LearningReport:
         """Learn from predictions in memory, or in a folder that `Predictions.save` wrote.
 
-        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy on the last candidate.
+        Their order does not matter. Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy
+        on the last candidate.
 
         Returns:
             The report; see its `objection`.
@@ -113,6 +114,7 @@ class SurrogateLearner:
         start = time.perf_counter()
         if not isinstance(predictions, Predictions):
             predictions = Predictions.load(predictions)
+        predictions = predictions.in_order()
         generator = torch.Generator().manual_seed(self.seed)
         learning, stopping, reporting = self._split(predictions, generator)
 

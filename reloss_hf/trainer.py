@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, extract_model_from_parallel, gather_object
-from torch.utils.data import DataLoader, Subset
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel, find_batch_size
+from torch.utils.data import BatchSampler, DataLoader
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callback import ReLossCallback
@@ -73,7 +73,7 @@ class ReLossMixin:
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
         self._learns = self.surrogate is None and self.args.surrogate_start is not None
         self.learner = self._make_learner(metric, metric_key, lower_is_better) if self._learns else None
-        self._store = PredictionStore(-(-self.args.surrogate_snapshot_size // self.args.world_size))
+        self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
         self._tracked: dict[str, list[torch.Tensor]] = {}
         given = [callback for callback in self.callback_handler.callbacks if isinstance(callback, ReLossCallback)]
         self.reloss_callback = given[0] if given else ReLossCallback()
@@ -115,12 +115,12 @@ class ReLossMixin:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
-        everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
-        outcome = [self._learn(everything) if self.accelerator.is_main_process else None]
+        everything = self._store.gather()
+        outcome = [self._learn(everything.predictions()) if self.accelerator.is_main_process else None]
         broadcast_object_list(outcome)
         surrogate, self.surrogate_report, objection = outcome[0]
-        if self._store.skipped:
-            logger.warning("%d predictions with NaN or infinite scores were left out", self._store.skipped)
+        if everything.skipped and self.is_world_process_zero():
+            logger.warning("%d predictions with NaN or infinite scores were left out", everything.skipped)
         if objection is None:
             self.surrogate = surrogate.to(self.args.device)
         elif self.is_world_process_zero():
@@ -145,11 +145,12 @@ class ReLossMixin:
 
     def save_model(self, output_dir=None, _internal_call=False):
         folder = Path(output_dir or self.args.output_dir)
+        store = self._store.gather() if _internal_call else None
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
-            if _internal_call:
-                self._save_state(folder / _STATE_FOLDER)
+            if store is not None:
+                self._save_state(folder / _STATE_FOLDER, store)
         super().save_model(output_dir, _internal_call)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
@@ -239,22 +240,23 @@ class ReLossMixin:
     @torch.no_grad()
     def _collect_forced(self, outputs, inputs) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        seed = hash((self.args.seed, self.args.process_index, self.state.global_step, len(self._store)))
-        generator = torch.Generator().manual_seed(seed)
-        for source in (candidate, candidate.corrupted()):
-            room = self._store.room(source.id)
-            if room:
-                self._store.add(self.task.forced_predictions(outputs, inputs, source, room, generator))
+        places = self._store.reserve(candidate.id, find_batch_size(inputs))
+        if places:
+            for source in (candidate, candidate.corrupted()):
+                seeds = [hash((self.args.seed, source.id, place)) for place in places]
+                self._store.add(self.task.forced_predictions(outputs, inputs, source, seeds))
 
     def _collect_generated(self, model) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        if self._store.room(candidate.id) < self._store.capacity:  # done in an earlier micro-batch of this step
+        if self._store.seen(candidate.id):  # done in an earlier micro-batch of this step
             return
         size = min(self.args.surrogate_snapshot_size, len(self.surrogate_dataset))
-        mine = Subset(self.surrogate_dataset, range(self.args.process_index, size, self.args.world_size))
+        self._store.reserve(candidate.id, size)
+        batches = list(BatchSampler(range(size), self.args.eval_batch_size, drop_last=False))
+        mine = batches[self.args.process_index :: self.args.world_size]
         collator = self._get_collator_with_removed_columns(self.data_collator)
         model = extract_model_from_parallel(model).eval()
-        for inputs in DataLoader(mine, batch_size=self.args.eval_batch_size, collate_fn=collator):
+        for inputs in DataLoader(self.surrogate_dataset, batch_sampler=mine, collate_fn=collator):
             self.task.require_labels(inputs)
             inputs = self._prepare_inputs(inputs)
             self._store.add(self.task.generated_predictions(model, inputs, candidate, self.learner.surrogate.reads))
@@ -264,8 +266,8 @@ class ReLossMixin:
         for name, value in values.items():
             self._tracked.setdefault(name, []).append(value.detach())
 
-    def _save_state(self, folder: Path) -> None:
-        self._store.save(folder)
+    def _save_state(self, folder: Path, store: PredictionStore) -> None:
+        store.save(folder)
         report = self.surrogate_report and self.surrogate_report.as_dict()
         (folder / "state.json").write_text(json.dumps({"learns": self._learns, "report": report}))
 
