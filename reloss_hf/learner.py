@@ -90,7 +90,8 @@ class SurrogateLearner:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 surrogate = surrogate_class(surrogate)()
-        self.surrogate = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self._initial = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self.surrogate = copy.deepcopy(self._initial)
         self.held_out_groups: HeldOutGroups | None = None
 
     @property
@@ -115,6 +116,7 @@ class SurrogateLearner:
         if not isinstance(predictions, Predictions):
             predictions = Predictions.load(predictions)
         predictions = predictions.in_order()
+        self.surrogate = copy.deepcopy(self._initial)
         generator = torch.Generator().manual_seed(self.seed)
         learning, stopping, reporting = self._split(predictions, generator)
 

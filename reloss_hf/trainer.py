@@ -68,13 +68,12 @@ class ReLossMixin:
         self.loss_is_scaled_for_ga = False
 
         self.task = task_for(self.model)(self.model, self.processing_class)
-        self.surrogate = self._given_surrogate(surrogate)
-        self.surrogate_report: LearningReport | None = None
+        self._given = self.surrogate = self._given_surrogate(surrogate)
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
-        self._learns = self.surrogate is None and self.args.surrogate_start is not None
-        self.learner = self._make_learner(metric, metric_key, lower_is_better) if self._learns else None
+        learns = self.surrogate is None and self.args.surrogate_start is not None
+        self.learner = self._make_learner(metric, metric_key, lower_is_better) if learns else None
         self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
-        self._tracked: dict[str, list[torch.Tensor]] = {}
+        self._begin()
         given = [callback for callback in self.callback_handler.callbacks if isinstance(callback, ReLossCallback)]
         self.reloss_callback = given[0] if given else ReLossCallback()
         if not given:
@@ -89,6 +88,10 @@ class ReLossMixin:
     def surrogate_in_force(self) -> bool:
         """Whether the loss is the surrogate at this step."""
         return self.surrogate is not None and self.reloss_callback.should_switch(self.args, self.state)
+
+    def _inner_training_loop(self, *arguments, **keywords):
+        self._begin()  # auto_find_batch_size begins again with each smaller batch
+        return super()._inner_training_loop(*arguments, **keywords)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._learns:
@@ -145,7 +148,7 @@ class ReLossMixin:
 
     def save_model(self, output_dir=None, _internal_call=False):
         folder = Path(output_dir or self.args.output_dir)
-        store = self._store.gather() if _internal_call else None
+        store = self._store.gather() if _internal_call and not self.args.save_only_model else None
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
@@ -157,6 +160,14 @@ class ReLossMixin:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.learner is not None and (Path(checkpoint) / _STATE_FOLDER).is_dir():
             self._load_state(Path(checkpoint))
+
+    def _begin(self) -> None:
+        """Forget an earlier run of this trainer. What a checkpoint holds is loaded later."""
+        self.surrogate = self._given
+        self.surrogate_report: LearningReport | None = None
+        self._learns = self.learner is not None
+        self._store.clear()
+        self._tracked: dict[str, list[torch.Tensor]] = {}
 
     def _given_surrogate(self, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
         if surrogate is None or self.args.surrogate_start is None:
