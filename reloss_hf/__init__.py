@@ -3,6 +3,7 @@
 from .callback import ReLossCallback
 from .functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
 from .learner import SurrogateLearner
+from .loss_func import surrogate_loss_func
 from .metrics import GroupMetric
 from .predictions import Predictions
 from .report import HeldOutGroups, LearningReport
@@ -63,4 +64,5 @@ __all__ = [
     "sorting_network_rank",
     "spearman_correlation",
     "squad_compute_metrics",
+    "surrogate_loss_func",
 ]

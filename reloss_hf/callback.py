@@ -47,7 +47,7 @@ class ReLossCallback(TrainerCallback):
         if not self.start_step or state.global_step >= self.start_step:
             return False
         end = math.ceil((self.snapshot(args, state) + 1) * self.start_step / self._snapshots(args))
-        examples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        examples = state.train_batch_size * args.gradient_accumulation_steps * args.world_size
         steps = math.ceil(args.surrogate_snapshot_size / examples) if args.surrogate_predictions == "forced" else 1
         return state.global_step >= end - steps
 

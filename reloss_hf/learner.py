@@ -91,7 +91,8 @@ class SurrogateLearner:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 surrogate = surrogate_class(surrogate)()
-        self.surrogate = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self._initial = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self.surrogate = copy.deepcopy(self._initial)
         self.held_out_groups: HeldOutGroups | None = None
 
     @property
@@ -102,7 +103,8 @@ class SurrogateLearner:
     def learn(self, predictions: Predictions | str | Path) -> LearningReport:
         """Learn from predictions in memory, or in a folder that `Predictions.save` wrote.
 
-        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy on the last candidate.
+        Their order does not matter. Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy
+        on the last candidate.
 
         Returns:
             The report; see its `objection`.
@@ -114,6 +116,8 @@ class SurrogateLearner:
         start = time.perf_counter()
         if not isinstance(predictions, Predictions):
             predictions = Predictions.load(predictions)
+        predictions = predictions.in_order()
+        self.surrogate = copy.deepcopy(self._initial)
         generator = torch.Generator().manual_seed(self.seed)
         learning, stopping, reporting = self._split(predictions, generator)
 

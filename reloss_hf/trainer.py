@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, extract_model_from_parallel, gather_object
-from torch.utils.data import DataLoader, Subset
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel, find_batch_size
+from torch.utils.data import BatchSampler, DataLoader
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callback import ReLossCallback
@@ -71,13 +71,12 @@ class ReLossMixin:
         self.loss_is_scaled_for_ga = False
 
         self.task = task_for(self.model)(self.model, self.processing_class)
-        self.surrogate = self._given_surrogate(surrogate)
-        self.surrogate_report: LearningReport | None = None
+        self._given = self.surrogate = self._given_surrogate(surrogate)
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
-        self._learns = self.surrogate is None and self.args.surrogate_start is not None
-        self.learner = self._make_learner(metric, metric_key, lower_is_better) if self._learns else None
-        self._store = PredictionStore(-(-self.args.surrogate_snapshot_size // self.args.world_size))
-        self._tracked: dict[str, list[torch.Tensor]] = {}
+        learns = self.surrogate is None and self.args.surrogate_start is not None
+        self.learner = self._make_learner(metric, metric_key, lower_is_better) if learns else None
+        self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
+        self._begin()
         given = [callback for callback in self.callback_handler.callbacks if isinstance(callback, ReLossCallback)]
         self.reloss_callback = given[0] if given else ReLossCallback()
         if not given:
@@ -92,6 +91,10 @@ class ReLossMixin:
     def surrogate_in_force(self) -> bool:
         """Whether the loss is the surrogate at this step."""
         return self.surrogate is not None and self.reloss_callback.should_switch(self.args, self.state)
+
+    def _inner_training_loop(self, *arguments, **keywords):
+        self._begin()  # auto_find_batch_size begins again with each smaller batch
+        return super()._inner_training_loop(*arguments, **keywords)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._learns:
@@ -119,12 +122,12 @@ class ReLossMixin:
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
         self._save_predictions()
-        everything = Predictions.concatenate([p for p in gather_object([self.predictions]) if len(p)])
-        outcome = [self._learn(everything) if self.accelerator.is_main_process else None]
+        everything = self._store.gather()
+        outcome = [self._learn(everything.predictions()) if self.accelerator.is_main_process else None]
         broadcast_object_list(outcome)
         surrogate, self.surrogate_report, objection = outcome[0]
-        if self._store.skipped:
-            logger.warning("%d predictions with NaN or infinite scores were left out", self._store.skipped)
+        if everything.skipped and self.is_world_process_zero():
+            logger.warning("%d predictions with NaN or infinite scores were left out", everything.skipped)
         if objection is None:
             self.surrogate = surrogate.to(self.args.device)
         elif self.is_world_process_zero():
@@ -151,11 +154,13 @@ class ReLossMixin:
         if _internal_call:
             self._save_predictions()
         folder = Path(output_dir or self.args.output_dir)
+        is_checkpoint = _internal_call and output_dir is not None  # and not a push
+        store = self._store.gather() if is_checkpoint and not self.args.save_only_model else None
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
-            if _internal_call and output_dir is not None:  # a checkpoint, not a push
-                self._save_state(folder / _STATE_FOLDER)
+            if store is not None:
+                self._save_state(folder / _STATE_FOLDER, store)
         super().save_model(output_dir, _internal_call)
 
     def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
@@ -184,6 +189,14 @@ class ReLossMixin:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.learner is not None and (Path(checkpoint) / _STATE_FOLDER).is_dir():
             self._load_state(Path(checkpoint))
+
+    def _begin(self) -> None:
+        """Forget an earlier run of this trainer. What a checkpoint holds is loaded later."""
+        self.surrogate = self._given
+        self.surrogate_report: LearningReport | None = None
+        self._learns = self.learner is not None
+        self._store.clear()
+        self._tracked: dict[str, list[torch.Tensor]] = {}
 
     def _given_surrogate(self, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
         if surrogate is None or self.args.surrogate_start is None:
@@ -271,22 +284,23 @@ class ReLossMixin:
     @torch.no_grad()
     def _collect_forced(self, outputs, inputs) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        seed = hash((self.args.seed, self.args.process_index, self.state.global_step, len(self._store)))
-        generator = torch.Generator().manual_seed(seed)
-        for source in (candidate, candidate.corrupted()):
-            room = self._store.room(source.id)
-            if room:
-                self._store.add(self.task.forced_predictions(outputs, inputs, source, room, generator))
+        places = self._store.reserve(candidate.id, find_batch_size(inputs))
+        if places:
+            for source in (candidate, candidate.corrupted()):
+                seeds = [hash((self.args.seed, source.id, place)) for place in places]
+                self._store.add(self.task.forced_predictions(outputs, inputs, source, seeds))
 
     def _collect_generated(self, model) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        if self._store.room(candidate.id) < self._store.capacity:  # done in an earlier micro-batch of this step
+        if self._store.seen(candidate.id):  # done in an earlier micro-batch of this step
             return
         size = min(self.args.surrogate_snapshot_size, len(self.surrogate_dataset))
-        mine = Subset(self.surrogate_dataset, range(self.args.process_index, size, self.args.world_size))
+        self._store.reserve(candidate.id, size)
+        batches = list(BatchSampler(range(size), self.args.eval_batch_size, drop_last=False))
+        mine = batches[self.args.process_index :: self.args.world_size]
         collator = self._get_collator_with_removed_columns(self.data_collator)
         model = extract_model_from_parallel(model).eval()
-        for inputs in DataLoader(mine, batch_size=self.args.eval_batch_size, collate_fn=collator):
+        for inputs in DataLoader(self.surrogate_dataset, batch_sampler=mine, collate_fn=collator):
             self.task.require_labels(inputs)
             inputs = self._prepare_inputs(inputs)
             self._store.add(self.task.generated_predictions(model, inputs, candidate, self.learner.surrogate.reads))
@@ -301,8 +315,8 @@ class ReLossMixin:
             folder = Path(self.args.output_dir) / _PREDICTIONS_FOLDER
             self._store.predictions().save(folder, f"process-{self.args.process_index:05d}")
 
-    def _save_state(self, folder: Path) -> None:
-        self._store.save(folder)
+    def _save_state(self, folder: Path, store: PredictionStore) -> None:
+        store.save(folder)
         report = self.surrogate_report and self.surrogate_report.as_dict()
         (folder / "state.json").write_text(json.dumps({"learns": self._learns, "report": report}))
 

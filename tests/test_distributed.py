@@ -2,39 +2,102 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from one_step import EXAMPLES, SURROGATES, gradient
+
+from reloss_hf import Predictions
 
 SCRIPT = Path(__file__).parent / "distributed_run.py"
 
 
-def run(processes, folder, **arguments):
-    """What `distributed_run.py` prints on each rank under torchrun."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"),
-        *(str(SCRIPT), json.dumps({"output_dir": str(folder)} | arguments)),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
-
-
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return run(2, tmp_path_factory.mktemp("two"))
+def run(warm_weights, tmp_path_factory):
+    """What `distributed_run.py` writes down under torchrun, once for each number of processes."""
+    done = {}
+
+    def start(processes):
+        folder = tmp_path_factory.mktemp(f"processes{processes}")
+        torch.save(warm_weights, folder / "warm.pt")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *sys.path]),
+        }
+        finished = subprocess.run(
+            [*command, str(SCRIPT), str(folder)], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert finished.returncode == 0, finished.stderr[-4000:]
+        ranks = [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
+        assert [rank["world_size"] for rank in ranks] == [processes] * processes
+        return SimpleNamespace(folder=folder, ranks=ranks, stderr=finished.stderr)
+
+    def once(processes):
+        if processes not in done:
+            done[processes] = start(processes)
+        return done[processes]
+
+    return once
 
 
-def test_two_processes_share_one_learned_surrogate_bit_for_bit(two):
-    assert [rank["world_size"] for rank in two] == [2, 2]
-    assert two[0]["surrogate"] == two[1]["surrogate"] is not None
-    assert two[0]["weights"] == two[1]["weights"]
-    assert two[0]["history"] == two[1]["history"]
+def rows(folder):
+    predictions = Predictions.load(folder)
+    return sorted(zip(predictions.candidates.tolist(), predictions.references, predictions.predictions, strict=True))
 
 
-def test_two_processes_collect_as_many_predictions_as_one(two, tmp_path):
-    one = run(1, tmp_path)
-    assert one[0]["world_size"] == 1
-    assert two[0]["collected"] + two[1]["collected"] == one[0]["collected"]
-    assert two[0]["examples"] == one[0]["examples"]
+RUNS = [(2, "unbroken"), (2, "resumed"), (2, "generated"), (4, "unbroken"), (4, "resumed")]
+
+
+@pytest.mark.parametrize(("processes", "name"), [*RUNS, (2, "poisoned")])
+def test_all_processes_share_one_learned_surrogate_bit_for_bit_and_switch_together(run, processes, name):
+    ranks = [rank[name] for rank in run(processes).ranks]
+    shared = [(rank["surrogate"], rank["model"], rank["in_force"], rank["examples"]) for rank in ranks]
+    assert shared == shared[:1] * processes
+    if name == "unbroken":
+        assert ranks[0]["in_force"] == [False] * 16 + [True] * 4
+
+
+@pytest.mark.parametrize(("processes", "name"), RUNS)
+def test_several_processes_learn_from_the_same_predictions_as_one(run, processes, name):
+    state = Path(name, "checkpoint-17" if name == "generated" else "checkpoint-20", "reloss_state")
+    assert rows(run(processes).folder / state) == rows(run(1).folder / state)
+    assert run(processes).ranks[0][name]["examples"] == run(1).ranks[0][name]["examples"]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_learn_the_surrogate_that_one_learns(run, processes):
+    several, one = (run(n).ranks[0]["unbroken"]["surrogate_weights"] for n in (processes, 1))
+    assert several == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_resumed_run_ends_as_an_unbroken_one(run, processes):
+    assert all(rank["resumed"]["difference"] <= 1e-6 for rank in run(processes).ranks)
+
+
+def test_a_process_whose_scores_are_all_nan_holds_nothing_and_hinders_nobody(run):
+    held = [rank["poisoned"]["held"] for rank in run(2).ranks]
+    assert held[0] > held[1] == 0
+    assert [rank["poisoned"]["examples"] for rank in run(2).ranks] == [held[0]] * 2
+
+
+def test_there_is_one_progress_bar_and_one_writer(run):
+    bars = [run(processes).stderr.count("Learning the surrogate:   0%") for processes in (1, 2, 4)]
+    assert bars[0] > 0
+    assert bars == bars[:1] * 3
+    for processes in (2, 4):
+        first, *others = [rank["writes"] for rank in run(processes).ranks]
+        assert min(first) > 0
+        assert others == [[0, 0]] * len(others)
+
+
+def test_a_step_on_two_processes_has_the_gradient_of_one_batch(run, tmp_path):
+    found = torch.load(run(2).folder / "gradients.pt")
+    assert len(found) == 2 * len(SURROGATES)
+    for name, split in found.items():
+        whole, _ = gradient(*name.split(", "), EXAMPLES, 1, tmp_path)
+        torch.testing.assert_close(split, whole, atol=1e-5, rtol=0, msg=partial("{}: {}".format, name))

@@ -92,14 +92,26 @@ def test_parts_of_different_lengths_are_refused():
         Predictions({}, ["a"], ["a", "b"], torch.zeros(1))
 
 
-def test_the_store_is_bounded_and_keeps_every_time_of_the_training():
-    store = PredictionStore(capacity=10)
-    for step in range(300):
-        store.add(predictions(4, candidate=step // 100, start=4 * step))
-    assert len(store) == 30
-    assert store.predictions().candidates.bincount().tolist() == [10, 10, 10]
-    assert store.room(1) == 0
-    assert store.room(3) == 10
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_store_is_bounded_and_has_the_same_place_for_an_example_however_many_processes_there_are(processes):
+    stores = [PredictionStore(10, process, processes) for process in range(processes)]
+    examples = iter(range(24))
+    placed = {}
+    for _ in range(24 // 4):
+        for store in stores:
+            rows = [next(examples) for _ in range(4 // processes)]
+            placed |= dict(zip(store.reserve(1, len(rows)), rows, strict=False))
+    assert placed == {place: place for place in range(10)}
+    assert stores[0].seen(1) == 24
+    assert stores[0].seen(0) == 0
+
+
+def test_rows_in_order_are_the_same_whoever_held_them():
+    rows = Predictions.concatenate([predictions(4, candidate=c, start=4 * c) for c in (0, -1, 1)])
+    shuffled = rows.select(torch.randperm(12, generator=torch.Generator().manual_seed(0))).in_order()
+    assert shuffled.candidates.tolist() == [-1] * 4 + [0] * 4 + [1] * 4
+    assert shuffled.predictions == rows.in_order().predictions
+    assert shuffled.features["scores"].equal(rows.in_order().features["scores"])
 
 
 def test_predictions_with_nan_or_infinite_scores_are_skipped_and_counted():
@@ -125,14 +137,25 @@ def test_features_of_one_number_are_stored_and_judged_like_others():
 
 def test_a_store_continues_where_it_was_saved(tmp_path):
     store = PredictionStore(capacity=3)
-    store.add(predictions(2))
+    store.add(predictions(2).select(store.reserve(0, 2)))
     store.skipped = 5
     store.save(tmp_path)
     other = PredictionStore(capacity=3)
     other.load(tmp_path)
-    other.add(predictions(2, start=2))
-    assert other.predictions().predictions == ["prediction 0", "prediction 1", "prediction 2"]
+    assert list(other.reserve(0, 2)) == [2]
+    assert other.predictions().predictions == ["prediction 0", "prediction 1"]
     assert other.skipped == 5
+
+
+def test_of_several_processes_the_first_continues_with_what_was_saved(tmp_path):
+    store = PredictionStore(capacity=6)
+    store.add(predictions(4).select(store.reserve(0, 4)))
+    store.save(tmp_path)
+    others = [PredictionStore(6, process, processes=2) for process in range(2)]
+    for other in others:
+        other.load(tmp_path)
+    assert [len(other) for other in others] == [4, 0]
+    assert [list(other.reserve(0, 1)) for other in others] == [[4], [5]]
 
 
 def test_an_empty_store_can_be_saved_and_loaded(tmp_path):

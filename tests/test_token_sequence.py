@@ -103,11 +103,11 @@ def test_extreme_logits_and_masked_vocabularies_give_finite_losses_and_gradients
     assert logits.grad.isfinite().all()
 
 
-def test_forced_predictions_are_the_arg_max_at_the_labels(toy_model, tokenizer, batch, generator):
+def test_forced_predictions_are_the_arg_max_at_the_labels(toy_model, tokenizer, batch):
     model = toy_model().eval()
     task = TokenSequenceTask(model, tokenizer)
     outputs = model(**batch)
-    predictions = task.forced_predictions(outputs, batch, Candidate(3), rows=5, generator=generator)
+    predictions = task.forced_predictions(outputs, batch, Candidate(3), range(5))
     assert len(predictions) == 5
     assert predictions.candidates.tolist() == [3] * 5
     row = batch["labels"][2]
@@ -126,8 +126,8 @@ def test_a_corruption_swaps_the_target_with_its_rival_in_scores_and_prediction_a
     logits[3:].scatter_(2, labels[3:].unsqueeze(2), -9.0)  # and wrong in the others
     task = TokenSequenceTask(toy_model(), tokenizer)
     outputs, inputs = SimpleNamespace(logits=logits), {"labels": labels}
-    plain = task.forced_predictions(outputs, inputs, Candidate(0), 6, generator)
-    changed = task.forced_predictions(outputs, inputs, Candidate(0, 1.0, improve), 6, generator)
+    plain = task.forced_predictions(outputs, inputs, Candidate(0), range(6))
+    changed = task.forced_predictions(outputs, inputs, Candidate(0, 1.0, improve), range(6))
     first, second = logits.log_softmax(-1).topk(2).values.unbind(-1)
     kept, moved = (slice(0, 3), slice(3, 6)) if improve else (slice(3, 6), slice(0, 3))
     assert changed.candidates.tolist() == [-1] * 6
@@ -138,11 +138,28 @@ def test_a_corruption_swaps_the_target_with_its_rival_in_scores_and_prediction_a
     )
     if improve:
         assert changed.predictions == changed.references
+
     else:
         words = [[tokenizer.decode(token) for token in row] for row in logits.topk(2).indices[:3, :, 1]]
         assert [text.split() for text in changed.predictions[:3]] == [
             [word for word in row if not word.startswith("<")] for row in words
         ]
+
+
+def test_a_corruption_of_an_example_does_not_depend_on_its_batch(toy_model, tokenizer, batch):
+    model = toy_model().eval()
+    task = TokenSequenceTask(model, tokenizer)
+    corrupted = Candidate(0, 0.5, improve=True)
+    whole = task.forced_predictions(model(**batch), batch, corrupted, [7, 8, 9])
+    padded = {name: torch.nn.functional.pad(value, (2, 0), value=-100) for name, value in batch.items()}
+    logits = torch.nn.functional.pad(model(**batch).logits, (0, 0, 2, 0))
+    last = {"labels": padded["labels"][2:3]}
+    alone = task.forced_predictions(SimpleNamespace(logits=logits[2:3]), last, corrupted, [9])
+    own = task.forced_predictions(model(**batch), batch, Candidate(0), range(3))
+    assert alone.predictions == whole.predictions[2:] != own.predictions[2:]
+    torch.testing.assert_close(
+        alone.features["target_log_probs"][:, :8], whole.features["target_log_probs"][2:, :8], atol=1e-5, rtol=0
+    )
 
 
 def test_corruptions_cover_their_range_evenly_and_in_both_directions():

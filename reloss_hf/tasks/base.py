@@ -1,6 +1,7 @@
 """What a task has to offer: how predictions, and the features that surrogates read, come out of a model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,9 +76,10 @@ class Task(ABC):
 
     @abstractmethod
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
     ) -> Predictions:
-        """Predictions of the first `rows` examples from the outputs at hand, with no further forward pass."""
+        """Predictions of the first `len(seeds)` examples from the outputs at hand, with no further forward pass. Where
+        chance corrupts them, `uniform_draws(seeds, ...)` is it."""
 
     @abstractmethod
     def generated_predictions(
@@ -96,3 +98,9 @@ class Task(ABC):
         """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
         prediction, reference = self.sample_pair()
         metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
+
+
+def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:
+    """Numbers in [0, 1), shape `(len(seeds), count)`: a row depends on its own seed alone, and not on the batch."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.rand(count, generator=generator) for generator in generators])

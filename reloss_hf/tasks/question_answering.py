@@ -1,6 +1,7 @@
 """Extractive question answering: models that give each position a score as the start and as the end of the answer."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import datasets
@@ -12,7 +13,7 @@ from ..predictions import Predictions
 from ..squad_features import null_token_id
 from ..surrogates import SharpenedF1Surrogate
 from ..surrogates.spans import best_spans
-from .base import Candidate, Inputs, Task
+from .base import Candidate, Inputs, Task, uniform_draws
 
 # A corrupted start or end lies mostly so many tokens from where it was, so that overlaps of all degrees occur.
 _NEAR = 6
@@ -60,13 +61,14 @@ class QuestionAnsweringTask(Task):
         return self._features(start, end, inputs)
 
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
     ) -> Predictions:
-        start, end = (logits[:rows].detach() for logits in _span_logits(outputs))
-        inputs = {name: value[:rows] for name, value in inputs.items() if isinstance(value, Tensor)}
+        rows = slice(len(seeds))
+        start, end = (logits[rows].detach() for logits in _span_logits(outputs))
+        inputs = {name: value[rows] for name, value in inputs.items() if isinstance(value, Tensor)}
         features = self._features(start, end, inputs)
         if candidate.corruption:
-            start, end = self._swap_positions(start, end, features, candidate, generator)
+            start, end = self._swap_positions(start, end, features, candidate, seeds)
             features = self._features(start, end, inputs)
         predicted = self._decode_spans(start, end, features)
         if not self.scores_null:
@@ -150,17 +152,18 @@ class QuestionAnsweringTask(Task):
         end: Tensor,
         features: dict[str, Tensor],
         candidate: Candidate,
-        generator: torch.Generator,
+        seeds: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
         """The logits had the model mixed up two positions, for a share of the starts and of the ends: the gold one and
         the predicted one (an improvement), or the gold one and another, mostly a near one."""
         predicted = self._decode_spans(start, end, features)
         context = features["context_mask"]
         first, count = context.int().argmax(1), context.sum(1)
+        draws = uniform_draws(seeds, 6).to(context.device).unflatten(1, (2, 3))
         swapped = []
         for column, logits in enumerate((start, end)):
             gold = features["gold_span"][:, column]
-            chosen, far, place = torch.rand(3, len(gold), generator=generator).to(gold.device)
+            chosen, far, place = draws[:, column].unbind(1)
             if candidate.improve:
                 other = predicted[:, column]
             else:

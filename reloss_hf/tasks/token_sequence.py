@@ -1,6 +1,7 @@
 """Models that generate text: encoder-decoder and decoder-only."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ..predictions import Predictions
 from ..surrogates import LogNgramSurrogate
-from .base import Candidate, Inputs, Task
+from .base import Candidate, Inputs, Task, uniform_draws
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
@@ -63,13 +64,14 @@ class TokenSequenceTask(Task):
         return features
 
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, rows: int, generator: torch.Generator
+        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
     ) -> Predictions:
-        logits, labels = self._aligned(outputs.logits[:rows].detach(), inputs["labels"][:rows])
+        rows = slice(len(seeds))
+        logits, labels = self._aligned(outputs.logits[rows].detach(), inputs["labels"][rows])
         mask = labels != -100
         log_probs, predicted = target_log_probs(logits, labels), logits.argmax(-1)
         if candidate.corruption:
-            log_probs, predicted = _swap_with_rival(logits, labels, log_probs, candidate, generator)
+            log_probs, predicted = _swap_with_rival(logits, labels, log_probs, candidate, seeds)
         kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
         predicted, labels = kept.pop("predicted"), kept.pop("labels")
         return self._predictions(kept, predicted.masked_fill(labels == -100, -100), labels, candidate)
@@ -161,14 +163,15 @@ def _first_equal(tokens: Tensor) -> Tensor:
 
 
 def _swap_with_rival(
-    logits: Tensor, labels: Tensor, log_probs: Tensor, candidate: Candidate, generator: torch.Generator
+    logits: Tensor, labels: Tensor, log_probs: Tensor, candidate: Candidate, seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
     positions: of those where it is wrong (an improvement), or of those where it is right."""
     best, second = logits.topk(2).indices.unbind(-1)
     right = best == labels
-    chosen = torch.rand(labels.shape, generator=generator).to(labels.device) < candidate.corruption
-    chosen &= (labels != -100) & (~right if candidate.improve else right)
+    mask = labels != -100
+    draws = uniform_draws(seeds, labels.shape[1]).to(labels.device).gather(1, (mask.cumsum(1) - 1).clamp(min=0))
+    chosen = (draws < candidate.corruption) & mask & (~right if candidate.improve else right)
     rivals = torch.where(right, second, best)
     gain = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float().diff(dim=2).squeeze(2).neg()
     swapped = torch.where(right, rivals, labels)

@@ -1,0 +1,53 @@
+"""A surrogate as the `compute_loss_func` of a Trainer that is not one of this library's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .surrogates import SurrogateLoss
+from .tasks import TokenSequenceTask, task_for
+
+
+def surrogate_loss_func(
+    surrogate: SurrogateLoss | str | Path, model: PreTrainedModel
+) -> Callable[[Any, Tensor, Tensor | None], Tensor]:
+    """What `Trainer(compute_loss_func=...)` takes, also in its subclasses, such as TRL's `SFTTrainer`.
+
+    The loss is the mean of the whole batch, every example, and so every micro-batch, weighing as many tokens as it has
+    labels: that Trainer divides by nothing else. For one micro-batch, and for several of equal length, it is the loss
+    of `ReLossTrainer`.
+
+    The Trainer takes the labels out of the batch, so an encoder-decoder model needs `decoder_input_ids` in it:
+    `DataCollatorForSeq2Seq(tokenizer, model=model)` makes them.
+
+    Example:
+        >>> trainer = SFTTrainer(model, compute_loss_func=surrogate_loss_func("out/surrogate", model), ...)
+
+    Args:
+        surrogate: a learned one: an object, a folder or a hub id.
+        model: the model that is trained; it tells whether logits and labels are one position apart.
+
+    Raises:
+        ValueError: the surrogate reads more than the scores of target tokens, or the model answers questions: the
+            Trainer hands over neither the inputs nor the positions of answers.
+    """
+    if not isinstance(surrogate, SurrogateLoss):
+        surrogate = SurrogateLoss.from_pretrained(surrogate)
+    task = task_for(model)
+    if task is not TokenSequenceTask or not set(surrogate.reads) <= {"target_log_probs", "target_mask"}:
+        raise ValueError(
+            f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)}, of a {type(model).__name__}; a "
+            "compute_loss_func is given logits and labels alone: use ReLossTrainer, or a surrogate of "
+            "'target_log_probs' and 'target_mask'"
+        )
+    task, surrogate = task(model, None), surrogate.eval().requires_grad_(False)
+
+    def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        features = task.features(model, outputs, {"labels": labels}, surrogate.reads)
+        loss = surrogate.to(labels.device).batch_loss(features)
+        return loss if num_items_in_batch is None else loss * features["target_mask"].sum() / num_items_in_batch
+
+    return compute_loss
