@@ -124,7 +124,7 @@ def diagnose(
                 values,
                 *(_interval(column) for column in table.T),
                 gain=None if table is baseline else _interval(table[:, 2] - baseline[:, 2]),
-                weights=weight_curve(loss, _last_candidate(predictions)),
+                weights=weight_curve(loss, _sample(predictions)),
             )
         )
     return diagnosis
@@ -204,9 +204,10 @@ def _score(metric: GroupMetric, predictions: Predictions, group_size: int) -> np
     return metric(predictions.predictions, predictions.references, groups)
 
 
-def _last_candidate(predictions: Predictions) -> Predictions:
-    rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
-    return predictions.select(rows[:_WEIGHT_ROWS])
+def _sample(predictions: Predictions) -> Predictions:
+    """Some predictions of all candidates: the early ones have targets of low probability, the late ones of high."""
+    own = (predictions.candidates >= 0).nonzero().flatten()
+    return predictions.select(own[:: max(1, len(own) // _WEIGHT_ROWS)])
 
 
 @torch.no_grad()
