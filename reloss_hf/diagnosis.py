@@ -152,8 +152,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
         )
     else:
         sentences.append(
-            f"None of these losses orders predictions of one and the same model better than cross-entropy beyond "
-            f"chance, and without a flaw: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
+            f"None of these losses orders predictions of one and the same model better than cross-entropy, beyond "
+            f"chance: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
         )
     sentences.append(
         f"Cross-entropy follows {metric} {_degree(baseline.overall.value)} over the whole training "
