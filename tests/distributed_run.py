@@ -10,7 +10,7 @@ from conftest import build_toy_model, make_tokenizer, make_toy_data
 from test_trainer import LastTokensSurrogate, last_word_accuracy
 from transformers import DataCollatorForSeq2Seq
 
-from reloss_hf import ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments
+from reloss_hf import Predictions, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments
 
 
 def digest(module: torch.nn.Module) -> str:
@@ -28,6 +28,7 @@ arguments = {
     "learning_rate": 1e-2,
     "logging_steps": 10,
     "save_strategy": "no",
+    "save_predictions": True,
     "report_to": "none",
     "use_cpu": True,
     "disable_tqdm": True,
@@ -47,6 +48,7 @@ facts = {
     "surrogate": trainer.surrogate and digest(trainer.surrogate),
     "weights": digest(trainer.model),
     "collected": len(trainer.predictions),
+    "saved": len(Predictions.load(Path(arguments["output_dir"]) / "predictions")),
     "examples": trainer.surrogate_report.examples,
     "history": [entry.get("surrogate_in_force") for entry in trainer.state.log_history],
 }

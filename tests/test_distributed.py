@@ -37,4 +37,5 @@ def test_two_processes_collect_as_many_predictions_as_one(two, tmp_path):
     one = run(1, tmp_path)
     assert one[0]["world_size"] == 1
     assert two[0]["collected"] + two[1]["collected"] == one[0]["collected"]
+    assert two[0]["saved"] == two[1]["saved"] == one[0]["saved"] == one[0]["collected"]
     assert two[0]["examples"] == one[0]["examples"]
