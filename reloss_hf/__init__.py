@@ -1,6 +1,7 @@
 """Relational surrogate losses: train with the Hugging Face Trainer on a loss that ranks as your metric does."""
 
 from .callback import ReLossCallback
+from .collect import collect_predictions
 from .functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
 from .learner import SurrogateLearner
 from .loss_func import surrogate_loss_func
@@ -58,6 +59,7 @@ __all__ = [
     "TransformerTokenSurrogate",
     "answers_from_logits",
     "average_rank",
+    "collect_predictions",
     "gradient_penalty",
     "prepare_features",
     "soft_rank",

@@ -125,7 +125,7 @@ def diagnose(
                 values,
                 *(_interval(column) for column in table.T),
                 gain=None if table is baseline else _interval(table[:, 2] - baseline[:, 2]),
-                weights=weight_curve(loss, _last_candidate(predictions)),
+                weights=weight_curve(loss, _sample(predictions)),
             )
         )
     return diagnosis
@@ -153,8 +153,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
         )
     else:
         sentences.append(
-            f"None of these losses orders predictions of one and the same model better than cross-entropy beyond "
-            f"chance, and without a flaw: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
+            f"None of these losses orders predictions of one and the same model better than cross-entropy, beyond "
+            f"chance: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
         )
     sentences.append(
         f"Cross-entropy follows {metric} {_degree(baseline.overall.value)} over the whole training "
@@ -205,9 +205,10 @@ def _score(metric: GroupMetric, predictions: Predictions, group_size: int) -> np
     return metric(predictions.predictions, predictions.references, groups)
 
 
-def _last_candidate(predictions: Predictions) -> Predictions:
-    rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
-    return predictions.select(rows[:_WEIGHT_ROWS])
+def _sample(predictions: Predictions) -> Predictions:
+    """Some predictions of all candidates: the early ones have targets of low probability, the late ones of high."""
+    own = (predictions.candidates >= 0).nonzero().flatten()
+    return predictions.select(own[:: max(1, len(own) // _WEIGHT_ROWS)])
 
 
 @torch.no_grad()

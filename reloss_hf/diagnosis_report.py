@@ -16,7 +16,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; } img { max-width: 100%; height: auto; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } .interval { color: #777; font-size: .8em; display: block; }
-.flag { color: #c00; } footer { color: #777; font-size: .85rem; margin-top: 3rem; }
+.flag { color: #c00; } code { overflow-wrap: anywhere; }
+footer { color: #777; font-size: .85rem; margin-top: 3rem; }
 """
 _COLUMNS = ("loss", "all groups", "last candidate", "within one, mean", "gain", "rewards lower p")
 
@@ -110,9 +111,9 @@ candidate again. A surrogate that was learned on these same predictions looks be
 <h2>What each loss asks of a target</h2>
 <img alt="Weight of a target against its probability, for each loss" src="{_data_uri(pictures[1])}">
 <p>The weight <code>−∂loss/∂log p</code> that a target gets, relative to the mean, against the probability
-<code>p</code> that the last candidate gives it: the median, and a band from the first decile to the last.
-Cross-entropy gives all the same. A loss that counts what is decoded gives less to what is hopeless, and less to what
-is certain. Below zero a loss rewards <em>lowering</em> the probability of a target.</p>
+<code>p</code> that a candidate gives it: the median, and a band from the first decile to the last.
+Cross-entropy gives all the same. A loss that minds what is decoded gives little to what is hopeless.
+Below zero a loss rewards <em>lowering</em> the probability of a target.</p>
 <footer>Made by <code>{escape(command)}</code> of reloss_hf.</footer>
 </body>
 </html>
@@ -152,7 +153,7 @@ def _rewards_lower(loss) -> str:
 def _numbers(diagnosis: Diagnosis) -> dict:
     losses = {
         loss.name: {
-            name: loss.__dict__[name] and vars(loss.__dict__[name]) for name in ("overall", "last", "within", "gain")
+            name: getattr(loss, name) and vars(getattr(loss, name)) for name in ("overall", "last", "within", "gain")
         }
         | {"rewards_lower": loss.weights and loss.weights.rewards_lower}
         for loss in diagnosis.losses

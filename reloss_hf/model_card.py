@@ -200,7 +200,7 @@ def _facts(surrogate: "SurrogateLoss") -> list[tuple[str, str]]:
         ("its settings", info.get("metric_signature") and f"`{info['metric_signature']}`"),
         ("its direction", "lower is better; negated" if info.get("lower_is_better") else None),
         ("source model", _of(training.get("model"), training.get("model_class"))),
-        ("source data", _of(training.get("dataset"), training.get("split"))),
+        ("source data", _of(training.get("dataset"), training.get("dataset_config"), training.get("split"))),
         ("predictions", _of(info.get("examples"), training.get("predictions"))),
         ("held-out groups", info.get("held_out_groups")),
         ("group size", info.get("group_size")),
@@ -225,9 +225,8 @@ def _limits(surrogate: "SurrogateLoss") -> str:
     return "\n".join(lines)
 
 
-def _of(value: Any, more: Any) -> str | None:
-    known = [str(part) for part in (value, more) if part]
-    return ", ".join(known) or None
+def _of(*parts: Any) -> str | None:
+    return ", ".join(str(part) for part in parts if part) or None
 
 
 def _listed(names: tuple[str, ...]) -> str:

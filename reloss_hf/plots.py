@@ -1,6 +1,7 @@
 """Pictures of losses: against the metric, and the weight that they give to a probability. They need matplotlib."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
     from .weights import WeightCurve
 
-_COLUMNS = 3
+_MOST_COLUMNS = 3
 _SHOWN = (0.001, 0.999)
-_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+_TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 @dataclass
@@ -51,8 +52,7 @@ def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor,
         candidates: who made the predictions of a group, likewise.
         metric_name: for the axis.
     """
-    columns = min(_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
+    rows, columns = _grid(len(panels))
     figure = _new_figure(3.7 * columns + 0.8, 3.4 * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axis in axes.flat[len(panels) :]:
@@ -71,8 +71,7 @@ def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor,
 
 def plot_weights(curves: dict[str, "WeightCurve"]) -> "Figure":
     """The weight of a target against its probability, one panel for each loss; below zero is shaded."""
-    columns = min(_COLUMNS, len(curves))
-    rows = -(-len(curves) // columns)
+    rows, columns = _grid(len(curves))
     figure = _new_figure(3.7 * columns + 0.8, 2.9 * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axis in axes.flat[len(curves) :]:
@@ -86,7 +85,7 @@ def plot_weights(curves: dict[str, "WeightCurve"]) -> "Figure":
         axis.set(xscale="logit", xlim=_SHOWN, xlabel="probability of the target")
         axis.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axis.set_xticks([], minor=True)
-        flag = f": rewards a lower one at {100 * curve.rewards_lower:.0f} %" if curve.flagged else ""
+        flag = f"\nrewards a lower one at {100 * curve.rewards_lower:.0f} %" if curve.flagged else ""
         axis.set_title(name + flag, fontsize="medium", color=colour if curve.flagged else "black")
         axis.grid(alpha=0.25)
     bottom, top = axes[0, 0].get_ylim()
@@ -103,6 +102,11 @@ def to_png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _grid(panels: int) -> tuple[int, int]:
+    rows = math.ceil(panels / _MOST_COLUMNS)
+    return rows, math.ceil(panels / rows)
 
 
 def _new_figure(width: float, height: float) -> "Figure":

@@ -121,8 +121,8 @@ class ReLossMixin:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._learns = False
-        self._save_predictions()
         everything = self._store.gather()
+        self._save_predictions(everything)
         outcome = [self._learn(everything.predictions()) if self.accelerator.is_main_process else None]
         broadcast_object_list(outcome)
         surrogate, self.surrogate_report, objection = outcome[0]
@@ -151,8 +151,6 @@ class ReLossMixin:
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
-        if _internal_call:
-            self._save_predictions()
         folder = Path(output_dir or self.args.output_dir)
         is_checkpoint = _internal_call and output_dir is not None  # and not a push
         store = self._store.gather() if is_checkpoint and not self.args.save_only_model else None
@@ -160,6 +158,7 @@ class ReLossMixin:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
             if store is not None:
+                self._save_predictions(store)
                 self._save_state(folder / _STATE_FOLDER, store)
         super().save_model(output_dir, _internal_call)
 
@@ -310,10 +309,9 @@ class ReLossMixin:
         for name, value in values.items():
             self._tracked.setdefault(name, []).append(value.detach())
 
-    def _save_predictions(self) -> None:
-        if self.args.save_predictions and len(self._store):
-            folder = Path(self.args.output_dir) / _PREDICTIONS_FOLDER
-            self._store.predictions().save(folder, f"process-{self.args.process_index:05d}")
+    def _save_predictions(self, store: PredictionStore) -> None:
+        if self.args.save_predictions and self.args.should_save and len(store):
+            store.predictions().save(Path(self.args.output_dir) / _PREDICTIONS_FOLDER)
 
     def _save_state(self, folder: Path, store: PredictionStore) -> None:
         store.save(folder)

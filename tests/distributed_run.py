@@ -86,7 +86,7 @@ def count_calls(cls, name):
 gc.freeze()  # as in conftest.py
 writes = [count_calls(Predictions, "save"), count_calls(SurrogateLoss, "save_pretrained")]
 facts = {}
-unbroken = build("unbroken", disable_tqdm=False)
+unbroken = build("unbroken", disable_tqdm=False, save_predictions=True)
 facts["unbroken"] = trained(unbroken)
 facts["world_size"] = unbroken.args.world_size
 resumed = build("resumed")

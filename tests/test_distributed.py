@@ -66,6 +66,8 @@ def test_several_processes_learn_from_the_same_predictions_as_one(run, processes
     state = Path(name, "checkpoint-17" if name == "generated" else "checkpoint-20", "reloss_state")
     assert rows(run(processes).folder / state) == rows(run(1).folder / state)
     assert run(processes).ranks[0][name]["examples"] == run(1).ranks[0][name]["examples"]
+    if name == "unbroken":
+        assert rows(run(processes).folder / name / "predictions") == rows(run(1).folder / state)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

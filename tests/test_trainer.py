@@ -21,6 +21,7 @@ from reloss_hf import (
     SurrogateLoss,
     TokenErrorProbability,
     TokenSurrogate,
+    collect_predictions,
 )
 
 
@@ -211,6 +212,21 @@ def test_predictions_are_saved_for_the_command_line_if_asked_for(build, tmp_path
     saved = Predictions.load(tmp_path / "out" / "predictions")
     assert saved.predictions == trainer.predictions.predictions
     assert saved.candidates.equal(trainer.predictions.candidates)
+
+
+def test_predictions_of_a_data_set_are_collected_as_training_does_without_dropout(build, toy_data, collator, tmp_path):
+    trainer = build(per_device_eval_batch_size=7)
+    test = toy_data(20, seed=3)
+    collect_predictions(trainer, test, candidate=4).save(tmp_path / "test")
+    saved = Predictions.load(tmp_path / "test")
+    batch = collator([test[i] for i in range(20)])
+    with torch.no_grad():
+        logits = trainer.model(**batch).logits
+    mask = batch["labels"] != -100
+    expected = logits.log_softmax(-1).gather(2, batch["labels"].clamp(min=0).unsqueeze(2)).squeeze(2)[mask]
+    torch.testing.assert_close(saved.features["target_log_probs"][saved.features["target_mask"]], expected)
+    assert saved.candidates.tolist() == [4] * 20
+    assert trainer.model.training
 
 
 def test_generated_predictions_are_of_the_held_out_slice(build, toy_data, tokenizer):

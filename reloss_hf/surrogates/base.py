@@ -118,7 +118,7 @@ class SurrogateLoss(nn.Module, ABC):
             "task": self.task,
             "config": self.config,
             "info": self.info,
-            "files": [WEIGHTS_NAME] if self.held_out is None else [WEIGHTS_NAME, HELD_OUT_NAME],
+            "held_out_groups": self.held_out is not None,
         }
         (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
@@ -199,14 +199,14 @@ class SurrogateLoss(nn.Module, ABC):
                     f"{name_or_path} has format {saved['format_version']}, newer than {FORMAT_VERSION}: upgrade "
                     "reloss_hf"
                 )
-            tensors = {name: load_file(fetch(name)) for name in saved.get("files", [WEIGHTS_NAME])}
+            weights = load_file(fetch(WEIGHTS_NAME))
+            held_out = load_file(fetch(HELD_OUT_NAME)) if saved.get("held_out_groups") else None
         except (json.JSONDecodeError, SafetensorError) as error:
             raise ValueError(f"{name_or_path} is damaged ({error}): save or download it again") from error
         surrogate = cls._build(saved["surrogate_class"], saved["config"])
-        _load_strictly(surrogate, tensors[WEIGHTS_NAME], name_or_path)
+        _load_strictly(surrogate, weights, name_or_path)
         surrogate.info = saved["info"]
-        if HELD_OUT_NAME in tensors:
-            surrogate.held_out = HeldOutGroups(**tensors[HELD_OUT_NAME])
+        surrogate.held_out = held_out and HeldOutGroups(**held_out)
         return surrogate.eval().requires_grad_(False)
 
     @classmethod
