@@ -1,7 +1,7 @@
 """Predictions that a surrogate learns from: what is kept of them, in memory and on disk.
 
 On disk they are shards, files `NAME-00000.safetensors`, `NAME-00001.safetensors`, ... of at most 1024 rows in one
-folder; every process, or run, that writes there has a name of its own. A shard holds the features and `candidates` as
+folder; another run that writes there takes another name. A shard holds the features and `candidates` as
 tensors of one length, and in its header the metadata
 
 | key | value |
