@@ -60,7 +60,8 @@ class Experiment(ABC):
         """The row of the results for the warm start, and its checkpoint."""
         if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
             self.trainer("warm_start", self.out / "initial_model", callbacks=[WarmStart()]).train()
-        checkpoint = get_last_checkpoint(self.out / "warm_start")
+        with self.args.main_process_first(desc="saving"):
+            checkpoint = get_last_checkpoint(self.out / "warm_start")
         row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1])}
         return row | self.scores("warm_start", checkpoint), checkpoint
 
@@ -80,13 +81,16 @@ class Experiment(ABC):
                 if report is not None:
                     picture = self.out / f"loss_against_{self.metric.lower()}.png"
                     picture.write_bytes(to_png(plot_held_out(trainer.learner.held_out_groups, report)))
-        return json.loads(path.read_text()) | self.scores(arm, self.out / arm)
+        with self.args.main_process_first(desc="saving"):
+            row = json.loads(path.read_text())
+        return row | self.scores(arm, self.out / arm)
 
     def scores(self, arm: str, folder: str | Path) -> dict:
         """The scores of a saved model, from a file where they are known."""
         path = make_folder(self.out / arm) / f"{self.metric.lower()}.json"
-        if not path.exists():
-            path.write_text(json.dumps(self.score(folder), indent=2))
+        with self.args.main_process_first(desc="scoring"):
+            if not path.exists():
+                path.write_text(json.dumps(self.score(folder), indent=2))
         return json.loads(path.read_text())
 
     def write_results(self, warm_start: dict, arms: list[dict]) -> None:

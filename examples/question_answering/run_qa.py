@@ -116,8 +116,9 @@ def make_experiment(
             for split, rows in raw.items()
         }
     )
-    if args.process_index == 0:
-        model.save_pretrained(out / "initial_model")
+    with args.main_process_first(desc="saving"):
+        if args.process_index == 0:
+            model.save_pretrained(out / "initial_model")
     return Experiment(args, out, data_args, raw, features, tokenizer)
 
 

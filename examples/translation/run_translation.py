@@ -77,8 +77,9 @@ def main() -> None:
     raw = load_data(data_args)
     model, tokenizer = load_model(model_args, data_args, raw["train"])
     tokenized = tokenize(raw, tokenizer, data_args)
-    if args.process_index == 0:
-        model.save_pretrained(out / "initial_model")
+    with args.main_process_first(desc="saving"):
+        if args.process_index == 0:
+            model.save_pretrained(out / "initial_model")
     experiment = Experiment(args, out, data_args, raw, tokenized, tokenizer)
     start, checkpoint = experiment.warm_start()
     arms = [
