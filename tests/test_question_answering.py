@@ -109,6 +109,17 @@ def test_model_learns_from_random_start_on_each_surrogate(make_trainer, name):
     assert trainer.evaluate()["eval_f1"] > 70  # 48 is the F1 of answering with the whole context
 
 
+def test_a_model_that_forgot_some_gains_on_the_surrogate_that_comes_with_the_package(make_trainer):
+    trainer = make_trainer(surrogate="squad_f1", arguments={"max_steps": 60, "surrogate_start": 0})
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    before = trainer.evaluate()["eval_f1"]
+    trainer.train()
+    assert trainer.evaluate()["eval_f1"] > before + 5
+
+
 def test_cross_entropy_of_spans_is_the_models_own(toy):
     tokenizer, _, features = toy
     inputs, model = batch_of(features["train"], tokenizer), make_model()
