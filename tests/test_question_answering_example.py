@@ -38,7 +38,7 @@ def test_corpus_is_the_same_each_time(corpus):
     assert first["train"].to_list() != corpus.load(train=20, validation=5, test=5, seed=4)["train"].to_list()
 
 
-def test_the_example_trains_all_arms_from_one_warm_start_and_continues_where_it_stopped(tmp_path):
+def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
     pytest.importorskip("babel")
     command = [
         *(sys.executable, str(FOLDER / "run_qa.py"), "--output_dir", str(tmp_path), "--use_cpu"),
@@ -58,6 +58,3 @@ def test_the_example_trains_all_arms_from_one_warm_start_and_continues_where_it_
     assert arms["surrogate"]["spearman"] == arms["surrogate"]["report"]["spearman"]
     assert (tmp_path / "loss_against_f1.png").read_bytes().startswith(b"\x89PNG")
     assert "| expected_f1 | " in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert again.returncode == 0, again.stderr[-4000:]
-    assert json.loads((tmp_path / "results.json").read_text())["arms"] == results["arms"]
