@@ -94,7 +94,8 @@ class SurrogateLoss(nn.Module, ABC):
     def weights(features: Features) -> Tensor:
         """How much each example counts in the loss of a group or a batch, shape `(n,)`: as much as it does in the
         metric of a group. All alike, unless a task says otherwise."""
-        return torch.ones(len(next(iter(features.values()))), device=next(iter(features.values())).device)
+        anything = next(iter(features.values()))
+        return torch.ones(len(anything), device=anything.device)
 
     def batch_loss(self, features: Features) -> Tensor:
         """The mean loss of a batch, a scalar in which each example counts by its weight."""

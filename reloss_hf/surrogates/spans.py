@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
 from .base import Features, SurrogateLoss
-from .tokens import log_odds
+from .tokens import inverse_softplus, log_odds
 
 # The most tokens of an answer: the convention of SQuAD systems, for decoding and for the losses.
 MAX_ANSWER_LENGTH = 30
@@ -93,40 +93,12 @@ class ExpectedF1Loss(SpanSurrogate):
         return 1 - spans.expected(spans.f1).squeeze(1)
 
 
-class OverlapSurrogate(SpanSurrogate):
-    """What is expected of the answer's overlap, under the sharpened probabilities of spans: `1 - Σ_i w_i E[x_i]`.
+class SharpenedF1Surrogate(SpanSurrogate):
+    """The expected F1 under the sharpened probabilities of spans: `1 - Σ P(s, e) F1(s, e)`.
 
     A span's probability is `P(s, e) ∝ (p(s) p(e))^a` over the spans that decoding chooses from, those in the context of
-    at most `w` tokens and the null answer; the larger `a`, the more of it is on the one that is decoded. `x` are the
-    span's precision, its recall, its F1, and whether that reaches 0.2, 0.4, 0.6, 0.8 and 1 (an exact match). The
-    weights tell how the metric values overlap. Every `x` is 1 on the gold span and 0 on a disjoint one, so probability
-    that moves from the latter to the former never raises the loss.
-
-    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss.
-
-    Args:
-        max_answer_length: in tokens; longer spans count as wrong.
-    """
-
-    reads = ExpectedF1Loss.reads
-
-    def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
-        super().__init__()
-        self.max_answer_length = max_answer_length
-        self.sharpness = nn.Parameter(torch.tensor(1.0).expm1().log())
-        self.weight_logits = nn.Parameter(torch.zeros(3 + len(_THRESHOLDS)))
-
-    def score(self, features: Features) -> Tensor:
-        spans = overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
-        reached = [(spans.f1 >= threshold - 1e-6).to(spans.f1) for threshold in _THRESHOLDS]
-        expected = spans.expected(spans.precision, spans.recall, spans.f1, *reached)
-        return 1 - expected @ self.weight_logits.softmax(0)
-
-
-class SharpenedF1Surrogate(SpanSurrogate):
-    """The expected F1 under the sharpened probabilities of spans: `OverlapSurrogate` with F1 alone.
-
-    It tends to the F1 of the decoded span as `a` grows.
+    at most `w` tokens and the null answer; the larger `a`, the more of it is on the one that is decoded. The loss tends
+    to one minus the F1 of the decoded span as `a` grows.
 
     Learned: the sharpness `a`, and the scale of the loss.
 
@@ -139,11 +111,38 @@ class SharpenedF1Surrogate(SpanSurrogate):
     def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
         super().__init__()
         self.max_answer_length = max_answer_length
-        self.sharpness = nn.Parameter(torch.tensor(1.0).expm1().log())
+        self.sharpness = nn.Parameter(inverse_softplus(1.0))
 
     def score(self, features: Features) -> Tensor:
-        spans = overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
+        spans = self._sharpened_spans(features)
         return 1 - spans.expected(spans.f1).squeeze(1)
+
+    def _sharpened_spans(self, features: Features) -> "OverlappingSpans":
+        return overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
+
+
+class OverlapSurrogate(SharpenedF1Surrogate):
+    """`SharpenedF1Surrogate` with more of the answer's overlap than F1: `1 - Σ_i w_i E[x_i]`.
+
+    `x` are the span's precision, its recall, its F1, and whether that reaches 0.2, 0.4, 0.6, 0.8 and 1 (an exact
+    match). The weights tell how the metric values overlap. Every `x` is 1 on the gold span and 0 on a disjoint one, so
+    probability that moves from the latter to the former never raises the loss.
+
+    Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss.
+
+    Args:
+        max_answer_length: in tokens; longer spans count as wrong.
+    """
+
+    def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
+        super().__init__(max_answer_length)
+        self.weight_logits = nn.Parameter(torch.zeros(3 + len(_THRESHOLDS)))
+
+    def score(self, features: Features) -> Tensor:
+        spans = self._sharpened_spans(features)
+        reached = [(spans.f1 >= threshold - 1e-6).to(spans.f1) for threshold in _THRESHOLDS]
+        expected = spans.expected(spans.precision, spans.recall, spans.f1, *reached)
+        return 1 - expected @ self.weight_logits.softmax(0)
 
 
 class SpanSurrogateMLP(SpanSurrogate):
@@ -207,7 +206,7 @@ def overlapping_spans(features: Features, max_answer_length: int, sharpness: Ten
         features: those of `ExpectedF1Loss.reads`.
         max_answer_length: `w`, in tokens.
         sharpness: None for the probabilities `p(s) p(e)`, which pairs that are no spans have a part of; else those of
-            `OverlapSurrogate`.
+            `SharpenedF1Surrogate`.
     """
     context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_span"].long()
     start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))

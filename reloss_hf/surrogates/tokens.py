@@ -91,7 +91,7 @@ class NgramSurrogate(TokenSurrogate):
     def __init__(self, max_order: int = 4):
         super().__init__()
         self.max_order = max_order
-        self.sharpness = nn.Parameter(_inverse_softplus(1.0))
+        self.sharpness = nn.Parameter(inverse_softplus(1.0))
         self.order_logits = nn.Parameter(torch.zeros(max_order))
 
     def score(self, features: Features) -> Tensor:
@@ -145,7 +145,7 @@ class PrefixNgramSurrogate(TokenSurrogate):
     def __init__(self, max_order: int = 4):
         super().__init__()
         self.max_order = max_order
-        self.sharpness = nn.Parameter(_inverse_softplus(1.0))
+        self.sharpness = nn.Parameter(inverse_softplus(1.0))
         self.order_logits = nn.Parameter(torch.zeros(max_order))
         self.recall_logit = nn.Parameter(torch.zeros(()))
 
@@ -218,6 +218,10 @@ def log_odds(log_probs: Tensor) -> Tensor:
     return log_probs - (-log_probs.expm1()).log()
 
 
+def inverse_softplus(value: float) -> Tensor:
+    return torch.tensor(value).expm1().log()
+
+
 def _weighted_mean(values: Tensor, order_logits: Tensor, exists: Tensor) -> Tensor:
     """`Σ_n w_n · values_n`, the weights normalised over the orders that an example has; 0 where it has none."""
     weights = order_logits[: values.shape[1]].exp() * exists
@@ -238,7 +242,3 @@ def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
     positions = torch.arange(length, device=device, dtype=torch.float32).unsqueeze(1)
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-torch.log(torch.tensor(10000.0)).item() / width))
     return torch.stack([(positions * rates).sin(), (positions * rates).cos()], dim=-1).flatten(1)
-
-
-def _inverse_softplus(value: float) -> Tensor:
-    return torch.tensor(value).expm1().log()
