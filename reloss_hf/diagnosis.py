@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .functional import hard_rank, spearman_correlation
 from .metrics import GroupMetric
 from .predictions import Predictions
 from .surrogates import (
@@ -238,16 +239,8 @@ def _correlations(scores: np.ndarray, metric: np.ndarray, candidates: np.ndarray
 
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of the rows of two arrays, ties sharing their average rank; 0 where a row is constant."""
-    left, right = (np.apply_along_axis(_ranks, 1, values) for values in (left, right))
-    left, right = (values - values.mean(1, keepdims=True) for values in (left, right))
-    norm = np.sqrt((left**2).sum(1) * (right**2).sum(1))
-    return np.divide((left * right).sum(1), norm, out=np.zeros_like(norm), where=norm > 0)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+    """Of the rows of two arrays."""
+    return spearman_correlation(torch.from_numpy(left), torch.from_numpy(right), rank=hard_rank).numpy()
 
 
 def _interval(draws: np.ndarray) -> Interval:

@@ -38,8 +38,15 @@ def average_rank(values: Tensor) -> Tensor:
         Ranks between 1 and `n`, shape `(..., n)`, in the floating-point type of `values` (integers: the default).
     """
     dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
-    left, right = values.unsqueeze(-1), values.unsqueeze(-2)
-    return ((left > right).to(dtype) + 0.5 * (left == right).to(dtype)).sum(-1) + 0.5
+    values = values.contiguous()
+    ordered = values.sort(-1).values
+    smaller, not_larger = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (smaller + not_larger + 1).to(dtype) / 2
+
+
+def hard_rank(values: Tensor, temperature: float) -> Tensor:
+    """`average_rank` where a soft rank is asked for."""
+    return average_rank(values)
 
 
 def sorting_network_rank(values: Tensor, temperature: float = 0.2) -> Tensor:

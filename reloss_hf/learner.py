@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .functional import average_rank, example_gradient_norms, gradient_penalty, soft_rank, spearman_correlation
+from .functional import example_gradient_norms, gradient_penalty, hard_rank, soft_rank, spearman_correlation
 from .metrics import GroupMetric, MetricLike
 from .predictions import Predictions
 from .report import HeldOutGroups, LearningReport
@@ -213,7 +213,7 @@ class SurrogateLearner:
         for step in bar:
             if step % _STEPS_BETWEEN_CHECKS == 0:
                 losses = self._group_losses(self.surrogate, predictions, checked)
-                current = float(_correlation(-losses, checked.metric, _hard_rank))
+                current = float(_correlation(-losses, checked.metric, hard_rank))
                 bar.set_postfix(held_out_spearman=f"{current:.4f}")
                 if current > best:
                     best, best_step = current, step
@@ -291,12 +291,8 @@ def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:
     return (overall + spearman_correlation(scores, metric, rank=rank).mean()) / 2
 
 
-def _hard_rank(values: Tensor, temperature: float) -> Tensor:
-    return average_rank(values)
-
-
 def _spearman(losses: Tensor, metric: Tensor) -> float:
-    return float(spearman_correlation(-losses, metric, rank=_hard_rank))
+    return float(spearman_correlation(-losses, metric, rank=hard_rank))
 
 
 def _spearman_within(losses: Tensor, metric: Tensor, candidates: Tensor) -> float:
