@@ -17,6 +17,15 @@ from transformers.trainer_utils import get_last_checkpoint
 from reloss_hf import ReLossCallback
 from reloss_hf.plots import plot_held_out, to_png
 
+# Of both examples' arguments, for corpora that they make themselves.
+DEFAULTS = {
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "warmup_steps": 200,
+    "logging_steps": 50,
+    "save_strategy": "no",
+    "report_to": "none",
+}
 _SPEARMANS = ("spearman", "spearman_within")
 
 

@@ -179,15 +179,10 @@ def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and those of more data classes."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
     parser.set_defaults(
+        **common.DEFAULTS,
         output_dir="out/question_answering",
-        per_device_train_batch_size=32,
-        per_device_eval_batch_size=64,
         num_train_epochs=4,
         learning_rate=1e-3,
-        warmup_steps=200,
-        logging_steps=50,
-        save_strategy="no",
-        report_to="none",
     )
     return parser.parse_args_into_dataclasses()
 

@@ -138,18 +138,13 @@ class Experiment(common.Experiment):
 def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments]:
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments))
     parser.set_defaults(
+        **common.DEFAULTS,
         output_dir="out/translation",
         predict_with_generate=True,
-        per_device_train_batch_size=32,
-        per_device_eval_batch_size=64,
         num_train_epochs=14,
         surrogate_start=0.85,
         learning_rate=2e-3,
-        warmup_steps=200,
         label_smoothing_factor=0.1,
-        logging_steps=50,
-        save_strategy="no",
-        report_to="none",
     )
     return parser.parse_args_into_dataclasses()
 
