@@ -121,3 +121,5 @@ if PROCESSES == 2:
 
 facts["writes"] = [len(calls) for calls in writes]
 (FOLDER / f"rank{RANK}.json").write_text(json.dumps(facts))
+# Not by the end of the script: a thread of gloo that lets go of its last tensor while Python is being finalised aborts.
+os._exit(0)
