@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from reloss_hf import ReLossCallback
@@ -57,6 +57,10 @@ class Experiment(ABC):
     @abstractmethod
     def score(self, folder: str | Path) -> dict:
         """What the table says of a saved model, measured on the splits in their own order."""
+
+    @abstractmethod
+    def validation_score(self, model: PreTrainedModel) -> float:
+        """The metric of a model in evaluation mode on the validation split, by the fastest decoding."""
 
     def arguments(self, arm: str, changes: dict[str, Any]) -> TrainingArguments:
         """The arguments of the script, with the folder of this arm for its output, and the changes."""

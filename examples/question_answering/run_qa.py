@@ -27,6 +27,7 @@ from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
     HfArgumentParser,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
@@ -143,36 +144,40 @@ class Experiment(common.Experiment):
             callbacks=callbacks,
         )
 
-    @torch.no_grad()
     def score(self, folder: str | Path) -> dict:
         """F1 and exact match of a saved model's answers."""
         model = AutoModelForQuestionAnswering.from_pretrained(folder).to(self.args.device).eval()
         exact = "exact" if self.data_args.version_2_with_negative else "exact_match"
         scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
-            windows = self.features[split]
-            inputs = windows.select_columns([n for n in self.tokenizer.model_input_names if n in windows.column_names])
-            starts, ends = [], []
-            for batch in DataLoader(
-                inputs, self.args.eval_batch_size, collate_fn=DataCollatorWithPadding(self.tokenizer)
-            ):
-                with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                    output = model(**batch.to(self.args.device))
-                starts += output.start_logits.float().cpu()
-                ends += output.end_logits.float().cpu()
-            logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
-            compute_metrics = squad_compute_metrics(
-                self.raw[split],
-                windows,
-                self.data_args.metric,
-                null_threshold=self.data_args.null_score_diff_threshold,
-                n_best=self.data_args.n_best_size,
-                max_answer_length=self.data_args.max_answer_length,
-            )
-            result = compute_metrics(EvalPrediction(logits, label_ids=None))
+            result = self.squad_scores(model, split)
             scores[f"f1{suffix}"] = round(result["f1"], 2)
             scores[f"exact_match{suffix}"] = round(result[exact], 2)
         return scores
+
+    def validation_score(self, model: PreTrainedModel) -> float:
+        return self.squad_scores(model, "validation")["f1"]
+
+    @torch.no_grad()
+    def squad_scores(self, model: PreTrainedModel, split: str) -> dict:
+        windows = self.features[split]
+        inputs = windows.select_columns([n for n in self.tokenizer.model_input_names if n in windows.column_names])
+        starts, ends = [], []
+        for batch in DataLoader(inputs, self.args.eval_batch_size, collate_fn=DataCollatorWithPadding(self.tokenizer)):
+            with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+                output = model(**batch.to(self.args.device))
+            starts += output.start_logits.float().cpu()
+            ends += output.end_logits.float().cpu()
+        logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
+        compute_metrics = squad_compute_metrics(
+            self.raw[split],
+            windows,
+            self.data_args.metric,
+            null_threshold=self.data_args.null_score_diff_threshold,
+            n_best=self.data_args.n_best_size,
+            max_answer_length=self.data_args.max_answer_length,
+        )
+        return compute_metrics(EvalPrediction(logits, label_ids=None))
 
 
 def parse_arguments(*more: type) -> tuple:

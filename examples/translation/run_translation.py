@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import cldr_corpus
 import datasets
+import torch
 from from_scratch import build_model, train_tokenizer
 from sacrebleu.metrics import BLEU
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
     HfArgumentParser,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
@@ -72,15 +74,7 @@ class DataArguments:
 def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
-    set_seed(args.seed)
-    out = Path(args.output_dir)
-    raw = load_data(data_args)
-    model, tokenizer = load_model(model_args, data_args, raw["train"])
-    tokenized = tokenize(raw, tokenizer, data_args)
-    with args.main_process_first(desc="saving"):
-        if args.process_index == 0:
-            model.save_pretrained(out / "initial_model")
-    experiment = Experiment(args, out, data_args, raw, tokenized, tokenizer)
+    experiment = make_experiment(model_args, data_args, args)
     start, checkpoint = experiment.warm_start()
     arms = [
         experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
@@ -92,6 +86,20 @@ def main() -> None:
         print(f"\nsacreBLEU {start['signature']}")
 
 
+def make_experiment(
+    model_args: ModelArguments, data_args: DataArguments, args: ReLossSeq2SeqTrainingArguments
+) -> "Experiment":
+    set_seed(args.seed)
+    out = Path(args.output_dir)
+    raw = load_data(data_args)
+    model, tokenizer = load_model(model_args, data_args, raw["train"])
+    tokenized = tokenize(raw, tokenizer, data_args)
+    with args.main_process_first(desc="saving"):
+        if args.process_index == 0:
+            model.save_pretrained(out / "initial_model")
+    return Experiment(args, out, data_args, raw, tokenized, tokenizer)
+
+
 @dataclass
 class Experiment(common.Experiment):
     data_args: DataArguments
@@ -101,7 +109,7 @@ class Experiment(common.Experiment):
 
     metric: ClassVar[str] = "BLEU"
 
-    def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> ReLossSeq2SeqTrainer:
+    def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossSeq2SeqTrainer:
         model = AutoModelForSeq2SeqLM.from_pretrained(model)
         return ReLossSeq2SeqTrainer(
             model=model,
@@ -112,31 +120,43 @@ class Experiment(common.Experiment):
             processing_class=self.tokenizer,
             data_collator=DataCollatorForSeq2Seq(self.tokenizer, model=model),
             metric="sacrebleu",
+            surrogate=surrogate,
             callbacks=callbacks,
         )
 
     def score(self, folder: str | Path) -> dict:
         """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU."""
         model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(self.args.device).eval()
-        collate = DataCollatorForSeq2Seq(self.tokenizer, model=model)
         scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
-            references = [[pair[self.data_args.target_lang] for pair in self.raw[split]["translation"]]]
             for beams, name in ((1, "greedy"), (self.data_args.num_beams, f"beam{self.data_args.num_beams}")):
-                hypotheses = []
-                for batch in DataLoader(self.tokenized[split], self.args.eval_batch_size, collate_fn=collate):
-                    inputs = {key: batch[key].to(self.args.device) for key in ("input_ids", "attention_mask")}
-                    output = model.generate(**inputs, num_beams=beams, max_length=self.data_args.max_target_length + 1)
-                    hypotheses += self.tokenizer.batch_decode(output, skip_special_tokens=True)
+                hypotheses = self.translate(model, split, beams)
                 for case, metric in (("", BLEU()), ("lowercased_", BLEU(lowercase=True))):
-                    score = metric.corpus_score([text.strip() for text in hypotheses], references)
+                    score = metric.corpus_score(hypotheses, [self.references(split)])
                     scores[f"{case}bleu_{name}{suffix}"] = round(score.score, 2)
                     scores[f"{case}signature"] = str(metric.get_signature())
         return scores
 
+    def validation_score(self, model: PreTrainedModel) -> float:
+        return BLEU().corpus_score(self.translate(model, "validation"), [self.references("validation")]).score
 
-def parse_arguments() -> tuple[ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments))
+    @torch.no_grad()
+    def translate(self, model: PreTrainedModel, split: str, beams: int = 1) -> list[str]:
+        collate = DataCollatorForSeq2Seq(self.tokenizer, model=model)
+        hypotheses = []
+        for batch in DataLoader(self.tokenized[split], self.args.eval_batch_size, collate_fn=collate):
+            inputs = {key: batch[key].to(self.args.device) for key in ("input_ids", "attention_mask")}
+            output = model.generate(**inputs, num_beams=beams, max_length=self.data_args.max_target_length + 1)
+            hypotheses += self.tokenizer.batch_decode(output, skip_special_tokens=True)
+        return [text.strip() for text in hypotheses]
+
+    def references(self, split: str) -> list[str]:
+        return [pair[self.data_args.target_lang] for pair in self.raw[split]["translation"]]
+
+
+def parse_arguments(*more: type) -> tuple:
+    """`ModelArguments`, `DataArguments`, `ReLossSeq2SeqTrainingArguments`, and those of more data classes."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments, *more))
     parser.set_defaults(
         **common.DEFAULTS,
         output_dir="out/translation",

@@ -1,0 +1,165 @@
+"""What the benchmarks of the tasks share: arms on several seeds, a learning rate for each, and their summary."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from transformers import TrainerCallback
+
+from reloss_hf import GroupMetric, SurrogateLearner, SurrogateLoss
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from common import Experiment
+
+_REPORTED = ("spearman", "spearman_within", "spearman_cross_entropy", "spearman_cross_entropy_within")
+
+
+@dataclass
+class BenchmarkArguments:
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One warm start and its arms each."})
+    learning_rate_factors: list[float] = field(
+        default_factory=lambda: [1.0],
+        metadata={"help": "Of the warm start's learning rate; tried by each arm, on the first seed, on validation."},
+    )
+    curve_points: int = field(
+        default=0, metadata={"help": "How often an arm is measured on validation before its last update."}
+    )
+
+
+class ShuffledMetric(GroupMetric):
+    """The control: every group is given the score of another."""
+
+    def __call__(self, predictions, references, groups):
+        return np.random.default_rng(0).permutation(super().__call__(predictions, references, groups))
+
+
+class LearningRateFactor(TrainerCallback):
+    """Resumes a run with a multiple of its learning rate."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
+        schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)
+        schedule.base_lrs = [self.factor * rate for rate in schedule.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"] *= self.factor
+
+
+class ValidationCurve(TrainerCallback):
+    """Measures the model on validation at evenly spread updates, into a JSON file."""
+
+    def __init__(self, experiment: Experiment, points: int, path: Path):
+        self.experiment, self.points, self.path = experiment, points, path
+        self.curve = {"updates": [], "scores": [], "seconds": 0.0}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        first, count = state.global_step, self.points + 1
+        self.updates = {first + (state.max_steps - first) * point // count for point in range(1, count)}
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step in self.updates:
+            started = time.perf_counter()
+            self.curve["updates"].append(state.global_step)
+            self.curve["scores"].append(round(self.experiment.validation_score(model.eval()), 2))
+            self.curve["seconds"] += time.perf_counter() - started
+            self.path.write_text(json.dumps(self.curve))
+            model.train()
+
+
+def shuffled_control(surrogate: str, metric: str, checkpoint: str) -> SurrogateLoss:
+    """A surrogate of this class, learned on what the warm start predicted and the scores of other groups."""
+    learner = SurrogateLearner(ShuffledMetric(metric), surrogate)
+    learner.learn(Path(checkpoint) / "reloss_state")
+    return learner.surrogate
+
+
+def run_seeds(
+    benchmark: BenchmarkArguments,
+    args,
+    make_experiment: Callable[[], Experiment],
+    changes: Callable[[Experiment, str, str], dict],
+    chosen_by: list[str],
+) -> list[list[dict]]:
+    """The rows of the warm start and of each arm, a list for each seed.
+
+    Args:
+        make_experiment: from the arguments as they are; called for each seed.
+        changes: what an arm changes, given its experiment, its name, and the checkpoint of the warm start.
+        chosen_by: the scores on validation whose mean chooses the learning rate.
+    """
+    folder = Path(args.output_dir)
+    factors, runs = {}, []
+    for seed in benchmark.seeds:
+        args.seed, args.output_dir = seed, str(folder / f"seed-{seed}")
+        experiment = make_experiment()
+        start, checkpoint = experiment.warm_start()
+        rows = [start]
+        for arm in benchmark.arms:
+            tried = {
+                factor: _run_arm(benchmark, experiment, arm, factor, checkpoint, changes)
+                for factor in ([factors[arm]] if arm in factors else benchmark.learning_rate_factors)
+            }
+            factors[arm] = max(tried, key=lambda factor: statistics.mean(tried[factor][name] for name in chosen_by))
+            rows.append(tried[factors[arm]] | {"learning_rate": args.learning_rate * factors[arm]})
+        runs.append(rows)
+    return runs
+
+
+def write_results(path: str, seeds: list[int], runs: list[list[dict]]) -> list[dict]:
+    """Write and return the mean and standard deviation over seeds of what each arm's rows hold."""
+    arms = [_summary(rows) | {"seeds": seeds} for rows in zip(*runs, strict=True)]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    results = {"arms": arms, "runs": runs, "command": " ".join(sys.argv)}
+    Path(path).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    return arms
+
+
+def print_table(arms: list[dict], scores: list[str]) -> None:
+    columns = (*scores, *_REPORTED[:2], "learning_rate", "seconds")
+    print(f"\n| arm | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+    for arm in arms:
+        print(f"| {arm['arm']} | {' | '.join(_cell(arm, name) for name in columns)} |")
+
+
+def _run_arm(benchmark, experiment, arm, factor, checkpoint, changes) -> dict:
+    folder = arm if factor == 1 else f"{arm}-x{factor:g}"
+    curve = experiment.out / folder / "curve.json"
+    callbacks = [LearningRateFactor(factor)] if factor != 1 else []
+    if benchmark.curve_points:
+        callbacks.append(ValidationCurve(experiment, benchmark.curve_points, curve))
+    changes = changes(experiment, arm, checkpoint)
+    row = experiment.arm(folder, checkpoint, callbacks=callbacks, **changes) | {"arm": arm}
+    if "surrogate" in changes:
+        row["report"] = changes["surrogate"].info or None
+    if curve.exists():
+        row["curve"] = json.loads(curve.read_text())
+        row["seconds"] = round(row["seconds"] - row["curve"].pop("seconds"), 1)
+    return row
+
+
+def _summary(rows: list[dict]) -> dict:
+    summary = {"arm": rows[0]["arm"], "learning_rate": rows[0].get("learning_rate")}
+    reports = [row.get("report") or {} for row in rows]
+    numbers = {name: [row[name] for row in rows] for name, value in rows[0].items() if isinstance(value, int | float)}
+    numbers |= {name: [report[name] for report in reports] for name in _REPORTED if all(name in r for r in reports)}
+    for name, values in numbers.items():
+        if name not in ("learning_rate", "updates"):
+            summary[f"{name}_mean"] = round(statistics.mean(values), 3)
+            summary[f"{name}_sd"] = round(statistics.stdev(values), 3) if len(values) > 1 else None
+    return summary
+
+
+def _cell(arm: dict, name: str) -> str:
+    mean, sd = arm.get(f"{name}_mean", arm.get(name)), arm.get(f"{name}_sd")
+    if mean is None:
+        return ""
+    if name == "learning_rate":
+        return f"{mean:g}"
+    return f"{mean:.3f}" if name in _REPORTED else f"{mean:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
