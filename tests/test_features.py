@@ -1,5 +1,6 @@
 """What people use with a Trainer: each goes through cross-entropy, learning and the surrogate undisturbed."""
 
+import shutil
 from dataclasses import fields
 
 import peft
@@ -86,6 +87,14 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_of_the_trainer_goes_through_the_switch(translation, name):
     trainer = translation(**SETTINGS[name])
+    trainer.train()
+    check(trainer)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a compiler")
+def test_inductor_goes_through_the_switch(translation, tokenizer):
+    equal = make_toy_data(tokenizer, 320, shortest=7, longest=7)
+    trainer = translation(trainer={"train_dataset": equal}, torch_compile=True, torch_compile_backend="inductor")
     trainer.train()
     check(trainer)
 

@@ -5,9 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy_questions
-from one_step import make_llama
+from conftest import make_toy_data
+from one_step import SURROGATES, flat, make_llama, parts
+from transformers import DataCollatorForSeq2Seq
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
+from reloss_hf import PrefixNgramSurrogate, ReLossTrainer, ReLossTrainingArguments
 from reloss_hf.predictions import PredictionStore
 from reloss_hf.surrogates import surrogate_class
 from reloss_hf.tasks import Candidate, QuestionAnsweringTask, TokenSequenceTask
@@ -55,6 +58,21 @@ def test_token_losses_and_gradients_are_finite(sequences, name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_loss_of_the_own_output_and_its_gradient_are_finite(toy_model, tokenizer, dtype):
+    model, inputs = toy_model(), DataCollatorForSeq2Seq(tokenizer)(list(make_toy_data(tokenizer, 2)))
+    task, first = TokenSequenceTask(model, tokenizer), []
+
+    def made_extreme(module, arguments, output):
+        first.append(extreme(*output.logits.shape, dtype=dtype).requires_grad_())
+        output.logits = first[-1]
+
+    outputs, hypotheses = model(**inputs), task.generate(model, inputs)
+    model.register_forward_hook(made_extreme)
+    features = task.features(model, outputs, inputs, PrefixNgramSurrogate.reads, hypotheses)
+    check_gradient("PrefixNgramSurrogate", features, *first)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SPANS)
 def test_span_losses_and_gradients_are_finite(name, dtype):
     tokenizer = toy_questions.make_tokenizer()
@@ -75,3 +93,31 @@ def test_predictions_from_a_masked_vocabulary_are_kept_unless_a_target_is_masked
         store.add(task.forced_predictions(SimpleNamespace(logits=logits), {"labels": labels}, candidate, [0, 1]))
     assert set(store.predictions().references) == {task.processing_class.decode([3, 4, 5, 6, 7])}
     assert len(store) == store.skipped == 3
+
+
+@pytest.mark.parametrize("kind", SURROGATES)
+def test_a_float16_step_under_a_loss_scaler_is_the_step_of_float32(kind, tmp_path):
+    trainer = ReLossTrainer(
+        args=ReLossTrainingArguments(str(tmp_path), surrogate_start=0, report_to="none", use_cpu=True),
+        surrogate=surrogate_class(SURROGATES[kind])(),
+        **parts(kind),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    optimizer, scaler = torch.optim.SGD(trainer.model.parameters(), lr=1.0), torch.amp.GradScaler("cpu")
+    before = flat(trainer.model)
+    trainer.compute_loss(trainer.model, batch).backward()
+    whole = flat_gradient(trainer.model)
+    trainer.model.zero_grad()
+    with torch.autocast("cpu", torch.float16):
+        loss = trainer.compute_loss(trainer.model, batch)
+    assert loss.dtype == torch.float32
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    step = before - flat(trainer.model)
+    assert (step - whole).norm() < 0.02 * whole.norm()
+
+
+def flat_gradient(model):
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()]
+    )

@@ -359,10 +359,11 @@ def test_a_smaller_batch_after_running_out_of_memory_begins_again(build):
 
     trainer = build(SmallMemory, auto_find_batch_size=True)
     trainer.train()
-    assert trainer.state.train_batch_size < 32
+    batch_size = trainer.state.train_batch_size
+    assert batch_size < 32
     assert set(history(trainer, "surrogate_spearman")) == {20}
     counts = {c: int((trainer.predictions.candidates == c).sum()) for c in range(-4, 4)}
-    assert counts == dict.fromkeys(range(-4, 4), 128)
+    assert counts == dict.fromkeys(range(-4, 4), min(128, 5 * batch_size))
     assert history(trainer, "surrogate_in_force") == {5: 0, 10: 0, 15: 0, 20: 0, 25: 1, 30: 1}
 
 
