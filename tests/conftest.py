@@ -1,8 +1,10 @@
 """A toy translation, small enough to learn in seconds, and real parts made of nothing but configs."""
 
 import gc
+import os
 import random
 from functools import partial
+from unittest.mock import patch
 
 import datasets
 import evaluate
@@ -119,6 +121,13 @@ def warm_model(toy_model, warm_weights):
         return model
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def environment_is_left_as_it_was():
+    """`torch_compile` and others are settings of the Trainer that last, in the environment, for all that follow."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")
