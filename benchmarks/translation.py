@@ -17,13 +17,14 @@ import arms
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translation"))
 import run_translation
 
-from reloss_hf import NgramSurrogate, TokenErrorProbability
+from reloss_hf import MinimumRiskLoss, NgramSurrogate, TokenErrorProbability
 
 ARMS = (
     "cross_entropy",
     "plain_cross_entropy",
     "one_minus_p",
     "ngram_match",
+    "minimum_risk",
     "surrogate",
     "NgramSurrogate",
     "shuffled_control",
@@ -61,6 +62,8 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
             return {"surrogate": TokenErrorProbability()}
         case "ngram_match":
             return {"surrogate": NgramSurrogate()}
+        case "minimum_risk":
+            return {"surrogate": MinimumRiskLoss()}
         case "surrogate":
             return {}
         case "shuffled_control":

@@ -13,6 +13,7 @@ from .squad_features import prepare_features
 from .surrogates import (
     ExpectedF1Loss,
     LogNgramSurrogate,
+    MinimumRiskLoss,
     NgramSurrogate,
     OverlapSurrogate,
     PrefixNgramSurrogate,
@@ -38,6 +39,7 @@ __all__ = [
     "HeldOutGroups",
     "LearningReport",
     "LogNgramSurrogate",
+    "MinimumRiskLoss",
     "NgramSurrogate",
     "OverlapSurrogate",
     "Predictions",

@@ -2,9 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from sacrebleu.metrics import BLEU
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from reloss_hf import NgramSurrogate, PrefixNgramSurrogate
+from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate
 from reloss_hf.tasks import Candidate, TokenSequenceTask, task_for
 from reloss_hf.tasks.token_sequence import target_log_probs
 
@@ -204,10 +205,38 @@ def test_equal_target_tokens_share_a_class(toy_model, tokenizer, batch):
     assert features["target_classes"][0, :4].tolist() == [0, 1, 0, 1]
 
 
-def test_a_loss_on_the_models_own_output_trains_the_model(toy_model, tokenizer, batch):
+def test_sampled_outputs_are_scored_by_the_model_and_by_sentence_bleu(warm_model, tokenizer, batch):
+    model = warm_model().eval()
+    torch.manual_seed(0)
+    task = TokenSequenceTask(model, tokenizer)
+    features = task.features(model, model(**batch), batch, MinimumRiskLoss.reads)
+    log_probs, mask, bleu = (features[name] for name in MinimumRiskLoss.reads)
+    torch.testing.assert_close(log_probs[:, -1], features["target_log_probs"].sum(1))  # the target is the last of them
+    torch.testing.assert_close(bleu[:, -1], torch.ones(len(bleu)))
+
+    torch.manual_seed(0)
+    drawn = task.generate(model, batch, samples=7)[:, 1:].view(len(bleu), 7, -1)
+
+    def to_the_end(ids):
+        ids = [token for token in ids.tolist() if token != -100]
+        return ids[: ids.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in ids else ids
+
+    ids, target = to_the_end(drawn[3, 2]), to_the_end(batch["labels"][3])
+    inputs = {name: batch[name][3:4] for name in ("input_ids", "attention_mask")}
+    before = torch.tensor([[model.config.decoder_start_token_id, *ids[:-1]]])
+    scores = model(**inputs, decoder_input_ids=before).logits.log_softmax(-1)[0]
+    torch.testing.assert_close(log_probs[3, 2], scores[range(len(ids)), ids].sum(), rtol=1e-4, atol=1e-4)
+    hypothesis, reference = (tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (ids, target))
+    assert bleu[3, 2] == pytest.approx(BLEU(effective_order=True).sentence_score(hypothesis, [reference]).score / 100)
+    for outputs, labels, distinct in zip(drawn, batch["labels"], mask.sum(1), strict=True):
+        assert distinct == len({tuple(to_the_end(row)) for row in (*outputs, labels)})
+
+
+@pytest.mark.parametrize("loss", [PrefixNgramSurrogate(), MinimumRiskLoss()])
+def test_a_loss_on_the_models_own_output_trains_the_model(toy_model, tokenizer, batch, loss):
     model = toy_model()
-    features = TokenSequenceTask(model, tokenizer).features(model, model(**batch), batch, PrefixNgramSurrogate.reads)
-    PrefixNgramSurrogate()(features).mean().backward()
+    features = TokenSequenceTask(model, tokenizer).features(model, model(**batch), batch, loss.reads)
+    loss(features).mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)
 
 

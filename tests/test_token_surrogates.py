@@ -7,6 +7,7 @@ from torch.nn.functional import logsigmoid
 
 from reloss_hf import (
     LogNgramSurrogate,
+    MinimumRiskLoss,
     NgramSurrogate,
     PrefixNgramSurrogate,
     SurrogateLoss,
@@ -183,6 +184,18 @@ def test_of_a_certain_model_the_own_prefix_match_counts_clipped_n_grams(hypothes
         matched = sum(min(found.count(gram), wanted.count(gram)) for gram in set(wanted))
         expected -= 0.5 * (0.5 * matched / len(found) + 0.5 * matched / len(wanted))
     assert surrogate(features).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_minimum_risk_is_the_expectation_over_outputs_that_differ():
+    features = {
+        "sample_log_probs": torch.tensor([[0.3, 0.3, 0.5, 0.2]]).log(),
+        "sample_mask": torch.tensor([[True, False, True, True]]),
+        "sample_bleu": torch.tensor([[0.2, 0.2, 0.6, 1.0]]),
+    }
+    assert MinimumRiskLoss(sharpness=1.0)(features).item() == pytest.approx(0.3 * 0.8 + 0.5 * 0.4)
+    weights = [p**0.5 for p in (0.3, 0.5, 0.2)]
+    expected = (weights[0] * 0.8 + weights[1] * 0.4) / sum(weights)
+    assert MinimumRiskLoss(sharpness=0.5)(features).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("cls", ALL)

@@ -11,6 +11,7 @@ from .spans import (
 )
 from .tokens import (
     LogNgramSurrogate,
+    MinimumRiskLoss,
     NgramSurrogate,
     PrefixNgramSurrogate,
     TokenCrossEntropy,
@@ -23,6 +24,7 @@ __all__ = [
     "ExpectedF1Loss",
     "Features",
     "LogNgramSurrogate",
+    "MinimumRiskLoss",
     "NgramSurrogate",
     "OverlapSurrogate",
     "PrefixNgramSurrogate",

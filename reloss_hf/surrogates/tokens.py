@@ -10,11 +10,15 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
 | `prefix_mask` | `(n, H)` | where a token of the model's own output is |
+| `sample_log_probs` | `(n, S)` | log-probability of each of some outputs, sampled from the model, and of the target |
+| `sample_mask` | `(n, S)` | where an output is that is no repetition of one before it |
+| `sample_bleu` | `(n, S)` | its sentence BLEU, 0 to 1 |
 
 | loss | learned | reads | order of tokens matters |
 |---|---|---|---|
 | `TokenCrossEntropy` | nothing | target | no |
 | `TokenErrorProbability` | nothing | target | no |
+| `MinimumRiskLoss` | nothing | sampled outputs | yes |
 | `NgramSurrogate` | 5 numbers | target | yes |
 | `LogNgramSurrogate` | 6 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
@@ -74,6 +78,30 @@ class TokenErrorProbability(TokenSurrogate):
 
     def score(self, features: Features) -> Tensor:
         return masked_mean(-features["target_log_probs"].expm1(), features["target_mask"])
+
+
+class MinimumRiskLoss(TokenSurrogate):
+    """The expected `1 - BLEU` over a few outputs: minimum risk training, the classical rival.
+
+    The outputs are sampled in every step, which makes it many times as slow as the other losses; the target is one of
+    them. Their probabilities, to the power `sharpness`, are normalised over those that differ.
+
+    Args:
+        sharpness: the paper has 0.005.
+
+    References:
+        Shen et al., *Minimum Risk Training for Neural Machine Translation*, ACL 2016.
+    """
+
+    reads = ("sample_log_probs", "sample_mask", "sample_bleu")
+
+    def __init__(self, sharpness: float = 0.005):
+        super().__init__()
+        self.sharpness = sharpness
+
+    def score(self, features: Features) -> Tensor:
+        scores = self.sharpness * features["sample_log_probs"].masked_fill(~features["sample_mask"], float("-inf"))
+        return (scores.softmax(1) * (1 - features["sample_bleu"])).sum(1)
 
 
 class NgramSurrogate(TokenSurrogate):

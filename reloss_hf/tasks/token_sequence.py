@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
+from sacrebleu.metrics import BLEU
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from ..predictions import Predictions
 from ..surrogates import LogNgramSurrogate
@@ -15,6 +16,9 @@ from .base import Candidate, Inputs, Task, uniform_draws
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
+# How many outputs of an example a loss on sampled outputs compares, beside the target.
+_SAMPLES = 7
+_BLEU = BLEU(effective_order=True)
 
 
 class TokenSequenceTask(Task):
@@ -61,6 +65,8 @@ class TokenSequenceTask(Task):
             features["target_classes"] = _first_equal(tokens)
             hypotheses = self.generate(model, inputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+        if "sample_log_probs" in reads:
+            features |= self._sample_features(model, outputs, inputs)
         return features
 
     def forced_predictions(
@@ -96,12 +102,15 @@ class TokenSequenceTask(Task):
         return ("a small sentence to score",) * 2
 
     @torch.no_grad()
-    def generate(self, model: torch.nn.Module, inputs: Inputs) -> Tensor:
-        """Greedy output for a batch, without dropout, shape `(n, 1 + H)`; it starts with the decoder's start token."""
+    def generate(self, model: torch.nn.Module, inputs: Inputs, samples: int | None = None) -> Tensor:
+        """Greedy output for a batch, without dropout, shape `(n, 1 + H)`; it starts with the decoder's start token.
+        Or so many samples for each example, shape `(n · samples, 1 + H)`."""
         self.require_generation()
         model = extract_model_from_parallel(model)
         config = copy.deepcopy(model.generation_config)
         config.update(num_beams=1, do_sample=False, early_stopping=False, length_penalty=1.0)
+        if samples is not None:
+            config.update(do_sample=True, num_return_sequences=samples, temperature=1.0, top_k=0, top_p=1.0)
         config.update(max_length=None, max_new_tokens=inputs["labels"].shape[1] + _EXTRA_TOKENS)
         arguments = {k: v for k, v in inputs.items() if k != "labels" and not k.startswith("decoder_")}
         was_training = model.training
@@ -115,6 +124,33 @@ class TokenSequenceTask(Task):
         """Logits and the labels that they predict: those of a decoder-only model are one position apart."""
         return (logits, labels) if self.is_encoder_decoder else (logits[:, :-1], labels[:, 1:])
 
+    def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
+        samples = self.generate(model, inputs, _SAMPLES)[:, 1:]
+        ends = self._is_end(model, samples)
+        samples = samples.masked_fill(ends.cumsum(1) - ends.int() > 0, -100)
+        labels = inputs["labels"]
+        length = max(samples.shape[1], labels.shape[1])
+        samples, labels = (pad(rows, (0, length - rows.shape[1]), value=-100) for rows in (samples, labels))
+        rows = torch.cat([samples.view(len(labels), _SAMPLES, length), labels.unsqueeze(1)], dim=1)
+        count, rows = rows.shape[1], rows.flatten(0, 1)
+        mask = inputs.get("attention_mask")
+        logits = model(
+            attention_mask=mask if mask is None else mask.repeat_interleave(count, 0),
+            encoder_outputs=(outputs.encoder_last_hidden_state.repeat_interleave(count, 0),),
+            decoder_input_ids=self.without_labels(model, {"labels": rows})["decoder_input_ids"],
+        ).logits
+        references = [text for text in self._decode(labels) for _ in range(count)]
+        bleu = [
+            _BLEU.sentence_score(*pair).score / 100 for pair in zip(self._decode(rows), zip(references), strict=True)
+        ]
+        rows = rows.view(len(labels), count, length)
+        repeated = (rows.unsqueeze(1) == rows.unsqueeze(2)).all(-1).tril(-1).any(-1)
+        return {
+            "sample_log_probs": target_log_probs(logits, rows.flatten(0, 1)).sum(1).view(len(labels), count),
+            "sample_mask": ~repeated,
+            "sample_bleu": torch.tensor(bleu, device=rows.device).view(len(labels), count),
+        }
+
     def _prefix_features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, targets: Tensor, hypotheses: Tensor
     ) -> dict[str, Tensor]:
@@ -125,10 +161,14 @@ class TokenSequenceTask(Task):
         ).logits.float()
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
-        ends = extract_model_from_parallel(model).generation_config.eos_token_id
-        is_end = torch.isin(hypotheses[:, 1:], torch.as_tensor(ends, device=hypotheses.device))
+        is_end = self._is_end(model, hypotheses[:, 1:])
         mask = is_end.cumsum(1) - is_end.int() == 0
         return {"prefix_log_probs": log_probs, "prefix_mask": mask}
+
+    @staticmethod
+    def _is_end(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+        ends = extract_model_from_parallel(model).generation_config.eos_token_id
+        return torch.isin(tokens, torch.as_tensor(ends, device=tokens.device))
 
     def _predictions(
         self, features: dict[str, Tensor], predicted: Tensor, labels: Tensor, candidate: Candidate
