@@ -3,9 +3,10 @@
 import math
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 
-class ReLossCallback(TrainerCallback):
+class ReLossCallback(TrainerCallback, ExportableState):
     """Decides, from the step alone, when to collect, learn and switch.
 
     The trainer asks it; subclass it and pass an instance in `callbacks=` to decide otherwise:
@@ -21,18 +22,32 @@ class ReLossCallback(TrainerCallback):
     """
 
     start_step: int | None = None
+    _surrogate_start: float | None = None
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.start_step = 0 if args.surrogate_start == 0 else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        start = args.surrogate_start
-        self.start_step = math.ceil(start * state.max_steps) if start is not None and start < 1 else start
+        start, saved = args.surrogate_start, self._of_checkpoint(state)
+        if saved is not None and saved["surrogate_start"] == start:
+            self.start_step = saved["start_step"]  # also where the resumed run is longer
+        elif start is None or start >= 1:
+            self.start_step = start if start is None else int(start)
+        else:
+            self.start_step = math.ceil(start * state.max_steps)
+            if saved is None and 0 < self.start_step <= state.global_step:  # a checkpoint of the plain Trainer
+                rest = state.max_steps - state.global_step
+                self.start_step = state.global_step + math.ceil(start * rest)
+        self._surrogate_start = start
         if self.start_step is not None and self.start_step >= state.max_steps:
             raise ValueError(
                 f"surrogate_start={start} lies beyond the run, which has {state.max_steps} steps: pass a step below "
                 "that, a fraction below 1, or None to stay on cross-entropy"
             )
+
+    def state(self) -> dict:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {"start_step": self.start_step, "surrogate_start": self._surrogate_start}}
 
     def snapshot(self, args: TrainingArguments, state: TrainerState) -> int:
         """Which of the `surrogate_snapshots` the next step belongs to, from 0; they divide the run up to the start."""
@@ -58,6 +73,13 @@ class ReLossCallback(TrainerCallback):
     def should_switch(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether the next step is on the surrogate, if there is one."""
         return self.start_step is not None and state.global_step >= self.start_step
+
+    def _of_checkpoint(self, state: TrainerState) -> dict | None:
+        """What the checkpoint that training is resumed from has kept, under whatever subclass."""
+        if state.global_step == 0:
+            return None
+        kept = [saved["attributes"] for saved in state.stateful_callbacks.values() if isinstance(saved, dict)]
+        return next((attributes for attributes in kept if "surrogate_start" in attributes), None)
 
     def _snapshots(self, args: TrainingArguments) -> int:
         return min(args.surrogate_snapshots, self.start_step)

@@ -65,11 +65,12 @@ class ReLossMixin:
             raise TypeError(
                 f"args is a {type(self.args).__name__}: pass ReLossTrainingArguments or ReLossSeq2SeqTrainingArguments"
             )
-        # compute_loss returns the mean of a micro-batch. Several models claim to scale by num_items_in_batch and do
-        # not (huggingface/transformers#47688), which multiplies their loss by the accumulation steps.
+        # compute_loss returns the mean of a micro-batch, and training_step weighs it. Several models claim to scale by
+        # num_items_in_batch and do not (huggingface/transformers#47688).
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
 
+        self._warn_of_incomparable_losses()
         self.task = task_for(self.model)(self.model, self.processing_class)
         self._given = self.surrogate = self._given_surrogate(surrogate)
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
@@ -96,16 +97,32 @@ class ReLossMixin:
         self._begin()  # auto_find_batch_size begins again with each smaller batch
         return super()._inner_training_loop(*arguments, **keywords)
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weight = torch.zeros((), device=self.args.device)
+        for inputs in batches:
+            self.task.require_labels(inputs)
+            weight += self.task.weight(inputs).to(weight)
+        self._batch_weight = self.accelerator.gather(weight).sum()
+        return batches, items
+
     def training_step(self, model, inputs, num_items_in_batch=None):
+        self.state.train_batch_size = self._train_batch_size  # a checkpoint brings that of its own run
         if self._learns:
             if self.reloss_callback.should_learn(self.args, self.state):
                 self.learn_surrogate()
             elif self.args.surrogate_predictions == "generate" and self._collects():
                 self._collect_generated(model)
-        return super().training_step(model, inputs, num_items_in_batch)
+        share = self.task.weight(inputs).to(self._batch_weight) / self._batch_weight.clamp(min=1)
+        self._micro_batch_scale = share * self.current_gradient_accumulation_steps * self.args.world_size
+        try:
+            return super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            self._micro_batch_scale = None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Cross-entropy, or the surrogate: the mean over the micro-batch."""
+        """Cross-entropy, or the surrogate: the mean over the micro-batch; in a training step, scaled so that the mean
+        over all micro-batches and processes is that over the whole batch."""
         self.task.require_labels(inputs)
         if not self.surrogate_in_force:
             loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
@@ -115,6 +132,8 @@ class ReLossMixin:
                     self._collect_forced(outputs, inputs)
         else:
             loss, outputs = self._surrogate_loss(model, inputs)
+        if self._micro_batch_scale is not None:
+            loss = loss * self._micro_batch_scale
         return (loss, outputs) if return_outputs else loss
 
     def learn_surrogate(self) -> None:
@@ -128,9 +147,8 @@ class ReLossMixin:
         surrogate, self.surrogate_report, objection = outcome[0]
         if everything.skipped and self.is_world_process_zero():
             logger.warning("%d predictions with NaN or infinite scores were left out", everything.skipped)
-        if objection is None:
-            self.surrogate = surrogate.to(self.args.device)
-        elif self.is_world_process_zero():
+        self.surrogate = surrogate.to(self.args.device) if objection is None else None
+        if objection is not None and self.is_world_process_zero():
             logger.warning("Training stays on cross-entropy: %s", objection)
         if self.surrogate_report is not None:
             self.log(
@@ -145,8 +163,8 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, values in self._tracked.items():
-                logs[name] = self.accelerator.gather(torch.stack(values).mean()).mean().item()
+            for name, (total, count) in self._tracked.items():
+                logs[name] = self.accelerator.gather(total / count).mean().item()
             self._tracked = {}
         super().log(logs, start_time)
 
@@ -155,6 +173,7 @@ class ReLossMixin:
         is_checkpoint = _internal_call and output_dir is not None  # and not a push
         store = self._store.gather() if is_checkpoint and not self.args.save_only_model else None
         if self.args.should_save:
+            shutil.rmtree(folder / _SURROGATE_FOLDER, ignore_errors=True)  # of an earlier run in the same folder
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
             if store is not None:
@@ -186,7 +205,7 @@ class ReLossMixin:
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.learner is not None and (Path(checkpoint) / _STATE_FOLDER).is_dir():
+        if checkpoint is not None and self.learner is not None:
             self._load_state(Path(checkpoint))
 
     def _begin(self) -> None:
@@ -195,7 +214,17 @@ class ReLossMixin:
         self.surrogate_report: LearningReport | None = None
         self._learns = self.learner is not None
         self._store.clear()
-        self._tracked: dict[str, list[torch.Tensor]] = {}
+        self._tracked: dict[str, tuple[torch.Tensor, int]] = {}
+        self._micro_batch_scale: torch.Tensor | None = None
+
+    def _warn_of_incomparable_losses(self) -> None:
+        name = self.args.metric_for_best_model
+        if name in ("loss", "eval_loss") and self.args.surrogate_start:
+            logger.warning(
+                "metric_for_best_model=%r compares cross-entropy before the switch with the surrogate after it: name "
+                "the metric that compute_metrics returns",
+                name,
+            )
 
     def _given_surrogate(self, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
         if surrogate is None or self.args.surrogate_start is None:
@@ -220,6 +249,11 @@ class ReLossMixin:
             raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
         if self.args.surrogate_predictions == "generate":
             self.task.require_generation()
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError(
+                    "surrogate_predictions='generate' would wait for ever where the model is sharded, as processes "
+                    "decode unequal numbers of batches: use 'forced'"
+                )
         if not isinstance(metric, GroupMetric):
             metric = GroupMetric(metric, metric_key, lower_is_better)
         self.task.try_metric(metric, self.train_dataset, self.args.surrogate_group_size)
@@ -253,7 +287,7 @@ class ReLossMixin:
         """The surrogate, the report, and why it should not be used, if so."""
         try:
             report = self.learner.learn(predictions)
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # raised on one process, it would leave the others waiting
             return None, None, f"no surrogate could be learned: {error}"
         forced = self.args.surrogate_predictions == "forced"
         dataset = self.train_dataset if forced else self.surrogate_dataset
@@ -286,7 +320,7 @@ class ReLossMixin:
         places = self._store.reserve(candidate.id, find_batch_size(inputs))
         if places:
             for source in (candidate, candidate.corrupted()):
-                seeds = [hash((self.args.seed, source.id, place)) for place in places]
+                seeds = [hash((self.args.seed, source.number, place)) for place in places]
                 self._store.add(self.task.forced_predictions(outputs, inputs, source, seeds))
 
     def _collect_generated(self, model) -> None:
@@ -307,7 +341,8 @@ class ReLossMixin:
 
     def _track(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
-            self._tracked.setdefault(name, []).append(value.detach())
+            total, count = self._tracked.get(name, (0, 0))
+            self._tracked[name] = total + value.detach(), count + 1
 
     def _save_predictions(self, store: PredictionStore) -> None:
         if self.args.save_predictions and self.args.should_save and len(store):
@@ -319,12 +354,14 @@ class ReLossMixin:
         (folder / "state.json").write_text(json.dumps({"learns": self._learns, "report": report}))
 
     def _load_state(self, checkpoint: Path) -> None:
-        state = json.loads((checkpoint / _STATE_FOLDER / "state.json").read_text())
-        self._learns = state["learns"]
-        self.surrogate_report = state["report"] and LearningReport(**state["report"])
-        self._store.load(checkpoint / _STATE_FOLDER)
         if (checkpoint / _SURROGATE_FOLDER).is_dir():
+            self._learns = False
             self.surrogate = SurrogateLoss.from_pretrained(checkpoint / _SURROGATE_FOLDER).to(self.args.device)
+        if (checkpoint / _STATE_FOLDER).is_dir():
+            state = json.loads((checkpoint / _STATE_FOLDER / "state.json").read_text())
+            self._learns = state["learns"]
+            self.surrogate_report = state["report"] and LearningReport(**state["report"])
+            self._store.load(checkpoint / _STATE_FOLDER)
 
 
 class ReLossTrainer(ReLossMixin, Trainer):

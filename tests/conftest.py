@@ -14,6 +14,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import DataCollatorForSeq2Seq, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+pytest_plugins = ["toy_training"]
+
 WORDS = {
     "red": "rot", "green": "grün", "blue": "blau", "black": "schwarz", "white": "weiß", "big": "groß", "small": "klein",
     "old": "alt", "new": "neu", "fast": "schnell", "slow": "lahm", "dog": "Hund", "cat": "Katze", "house": "Haus",

@@ -12,7 +12,7 @@ import torch
 import transformers
 from conftest import build_toy_model, make_tokenizer, make_toy_data
 from one_step import SURROGATES, flat, gradient
-from test_trainer import LastTokensSurrogate, last_word_accuracy
+from toy_training import LastTokensSurrogate, last_word_accuracy
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import Predictions, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import build_toy_model, make_tokenizer, make_toy_data
 from stand_in_hub import TOKEN
-from test_trainer import LastTokensSurrogate, last_word_accuracy
+from toy_training import LastTokensSurrogate, last_word_accuracy
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from reloss_hf import NgramSurrogate, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss

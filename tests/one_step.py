@@ -1,4 +1,4 @@
-"""One step of training on eight examples of equal length, for each kind of model, however the step is split."""
+"""One step of training on eight examples, texts of different lengths, for each kind of model, however it is split."""
 
 import torch
 import toy_questions
@@ -45,10 +45,11 @@ def parts(kind):
     if kind == "bert":
         tokenizer = toy_questions.make_tokenizer()
         features = prepare_features(toy_questions.make_examples(100), tokenizer, 64, 16)
+        # Of equal length, as the model takes its cross-entropy over the positions of the padding, too.
         equal = [row for row in features if len(row["input_ids"]) == 14][:EXAMPLES]
         return {"model": toy_questions.make_model(), "train_dataset": equal, "processing_class": tokenizer}
     tokenizer = make_tokenizer()
-    data = list(make_toy_data(tokenizer, EXAMPLES, shortest=7, longest=7))
+    data = list(make_toy_data(tokenizer, EXAMPLES, shortest=2, longest=12))
     return {
         "model": build_toy_model(tokenizer, seed=0) if kind == "marian" else MAKERS[kind](tokenizer),
         "train_dataset": [as_prompt(row) for row in data] if kind == "llama" else data,

@@ -9,7 +9,7 @@ import torch
 import toy_questions
 from conftest import make_toy_data
 from one_step import flat
-from test_trainer import last_word_accuracy
+from toy_training import last_word_accuracy
 from transformers import Adafactor, DataCollatorForSeq2Seq, get_constant_schedule_with_warmup
 
 from reloss_hf import (

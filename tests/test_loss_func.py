@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "trl" / "run_sft.py"
 @pytest.mark.parametrize("batch_size", [8, 1])
 def test_the_plain_trainer_with_the_function_makes_the_steps_of_ours(kind, batch_size, tmp_path):
     tokenizer = make_tokenizer()
-    data = list(make_toy_data(tokenizer, EXAMPLES, shortest=7, longest=7))
+    data = list(make_toy_data(tokenizer, EXAMPLES, shortest=2, longest=12))
     model = build_toy_model(tokenizer, seed=0) if kind == "marian" else make_llama(tokenizer)
     trainer = Trainer(
         model=model,

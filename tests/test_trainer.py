@@ -1,86 +1,22 @@
-import json
 import logging
 import random
 
-import evaluate
 import pytest
 import torch
 from conftest import SacrebleuModule
-from torch import nn
-from torch.nn.functional import softplus
-from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
+from toy_training import LastTokensSurrogate, final_weights, history
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
 
 from reloss_hf import (
     NgramSurrogate,
     Predictions,
     ReLossCallback,
     ReLossSeq2SeqTrainer,
-    ReLossSeq2SeqTrainingArguments,
     ReLossTrainer,
-    ReLossTrainingArguments,
     SurrogateLoss,
     TokenErrorProbability,
-    TokenSurrogate,
     collect_predictions,
 )
-
-
-def last_word_accuracy(predictions, references):
-    """Cross-entropy, which minds all words alike, cannot order this."""
-    pairs = zip(predictions, references, strict=True)
-    return sum(p.split()[-1:] == r.split()[-1:] for p, r in pairs) / len(references)
-
-
-class LastTokensSurrogate(TokenSurrogate):
-    """A surrogate as a user may write one: the sharpened error probability of a target's last two tokens."""
-
-    def __init__(self):
-        super().__init__()
-        self.sharpness = nn.Parameter(torch.zeros(()))
-
-    def score(self, features):
-        log_probs, mask = features["target_log_probs"], features["target_mask"]
-        rows = torch.arange(len(mask), device=mask.device)
-        chosen = torch.stack([log_probs[rows, (mask.sum(1) - k).clamp(min=0)] for k in (1, 2)])
-        return 1 - (softplus(self.sharpness) * chosen.sum(0)).exp() * mask.any(1)
-
-
-@pytest.fixture
-def build(warm_model, toy_data, tokenizer, collator, tmp_path):
-    """A ReLoss trainer of 30 steps, to learn from step 20 on, unless told otherwise."""
-
-    def make(cls=ReLossSeq2SeqTrainer, train=640, model=None, trainer=None, **changes):
-        kind = ReLossTrainingArguments if cls is ReLossTrainer else ReLossSeq2SeqTrainingArguments
-        settings = {
-            "output_dir": str(tmp_path / "out"),
-            "max_steps": 30,
-            "surrogate_start": 20,
-            "surrogate_snapshots": 4,
-            "surrogate_snapshot_size": 128,
-            "surrogate_group_size": 4,
-            "surrogate_class": "LastTokensSurrogate",
-            "per_device_train_batch_size": 32,
-            "learning_rate": 3e-3,
-            "logging_steps": 5,
-            "save_strategy": "no",
-            "report_to": "none",
-            "use_cpu": True,
-            "disable_tqdm": True,
-        }
-        arguments = {
-            "train_dataset": toy_data(train) if isinstance(train, int) else train,
-            "eval_dataset": toy_data(96, seed=1),
-            "processing_class": tokenizer,
-            "data_collator": collator,
-            "metric": last_word_accuracy,
-        }
-        return cls(model=model or warm_model(), args=kind(**settings | changes), **arguments | (trainer or {}))
-
-    return make
-
-
-def history(trainer, name):
-    return {entry["step"]: entry[name] for entry in trainer.state.log_history if name in entry}
 
 
 def test_the_readmes_call_learns_a_surrogate_on_the_way_and_trains_with_it(build, tmp_path):
@@ -148,11 +84,6 @@ def test_a_share_of_cross_entropy_stays_if_asked_for(build, collator):
     torch.testing.assert_close(blended, 0.75 * surrogate + 0.25 * smoothed)
 
 
-def final_weights(trainer):
-    trainer.train()
-    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-
-
 def test_until_the_switch_it_trains_as_the_plain_trainer_does(
     build, toy_model, toy_data, tokenizer, collator, tmp_path
 ):
@@ -204,14 +135,6 @@ def test_predictions_are_collected_over_the_whole_warm_up(build):
     trainer.train()
     counts = {c: int((trainer.predictions.candidates == c).sum()) for c in range(-4, 4)}
     assert counts == dict.fromkeys(range(-4, 4), 128)
-
-
-def test_predictions_are_saved_for_the_command_line_if_asked_for(build, tmp_path):
-    trainer = build(save_predictions=True, surrogate_snapshots=2)
-    trainer.train()
-    saved = Predictions.load(tmp_path / "out" / "predictions")
-    assert saved.predictions == trainer.predictions.predictions
-    assert saved.candidates.equal(trainer.predictions.candidates)
 
 
 def test_predictions_of_a_data_set_are_collected_as_training_does_without_dropout(build, toy_data, collator, tmp_path):
@@ -338,140 +261,7 @@ def test_nan_logits_are_skipped_and_counted(build, caplog):
     assert trainer.predictions.features["target_log_probs"].isfinite().all()
 
 
-@pytest.mark.parametrize("saved_at", [10, 20, 25])
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(build, tmp_path, saved_at):
-    unbroken = build(save_strategy="steps", save_steps=saved_at)
-    expected = final_weights(unbroken)
-    resumed = build(output_dir=str(tmp_path / "resumed"))
-    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{saved_at}"))
-    found = torch.cat([p.detach().flatten() for p in resumed.model.parameters()])
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    assert resumed.surrogate_report.spearman == unbroken.surrogate_report.spearman
-
-
-def test_a_smaller_batch_after_running_out_of_memory_begins_again(build):
-    class SmallMemory(ReLossSeq2SeqTrainer):
-        def compute_loss(self, model, inputs, *arguments, **keywords):
-            if len(inputs["labels"]) == 32 and self.state.global_step == 22:
-                assert self.surrogate_in_force
-                raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
-            return super().compute_loss(model, inputs, *arguments, **keywords)
-
-    trainer = build(SmallMemory, auto_find_batch_size=True)
-    trainer.train()
-    batch_size = trainer.state.train_batch_size
-    assert batch_size < 32
-    assert set(history(trainer, "surrogate_spearman")) == {20}
-    counts = {c: int((trainer.predictions.candidates == c).sum()) for c in range(-4, 4)}
-    assert counts == dict.fromkeys(range(-4, 4), min(128, 5 * batch_size))
-    assert history(trainer, "surrogate_in_force") == {5: 0, 10: 0, 15: 0, 20: 0, 25: 1, 30: 1}
-
-
-def test_a_checkpoint_of_the_plain_trainer_is_resumed_in_the_warm_up(
-    build, warm_model, toy_data, tokenizer, collator, tmp_path
-):
-    plain = Seq2SeqTrainer(
-        model=warm_model(),
-        args=Seq2SeqTrainingArguments(
-            str(tmp_path / "plain"), max_steps=10, per_device_train_batch_size=32, learning_rate=3e-3, save_steps=10,
-            logging_steps=5, report_to="none", use_cpu=True, disable_tqdm=True,
-        ),
-        train_dataset=toy_data(640),
-        processing_class=tokenizer,
-        data_collator=collator,
-    )  # fmt: skip
-    plain.train()
-    trainer = build()
-    trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-10"))
-    assert set(history(trainer, "surrogate_spearman")) == {20}
-    assert set(trainer.predictions.candidates.tolist()) == {-4, -3, 2, 3}
-
-
-@pytest.mark.parametrize("settings", [
-    {"save_total_limit": 1},
-    {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 10},
-    {"save_only_model": True},
-])  # fmt: skip
-def test_ways_of_saving_are_as_in_the_plain_trainer(build, tmp_path, settings):
-    trainer = build(save_strategy="steps", save_steps=10, **settings)
-    trainer.train()
-    assert trainer.surrogate_in_force
-    last = tmp_path / "out" / "checkpoint-30"
-    AutoModelForSeq2SeqLM.from_pretrained(last)
-    assert SurrogateLoss.from_pretrained(last / "surrogate").info["metric"] == "last_word_accuracy"
-    assert (last / "reloss_state").is_dir() is ("save_only_model" not in settings)
-    assert len(list((tmp_path / "out").glob("checkpoint-*"))) == (1 if "save_total_limit" in settings else 3)
-
-
-def test_a_saved_model_has_its_surrogate_beside_it(build, tmp_path):
-    trainer = build()
-    trainer.train()
-    trainer.save_model(tmp_path / "final")
-    AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "final")
-    saved = SurrogateLoss.from_pretrained(tmp_path / "final" / "surrogate")
-    assert saved.info["spearman"] == trainer.surrogate_report.spearman
-    assert not (tmp_path / "final" / "reloss_state").exists()
-
-
 def test_the_plain_trainer_works_likewise(build):
     trainer = build(ReLossTrainer, trainer={"metric": SacrebleuModule()})
     trainer.train()
     assert trainer.surrogate_report.metric == "sacrebleu_module"
-
-
-REFUSED = [
-    ({"surrogate_start": 30}, {}, "surrogate_start=30 lies beyond the run, which has 30 steps"),
-    ({"surrogate_start": -1}, {}, "surrogate_start=-1"),
-    ({"surrogate_start": 1.5}, {}, "surrogate_start=1.5"),
-    ({"surrogate_start": 0}, {}, "surrogate_start=0 leaves no predictions"),
-    ({"surrogate_predictions": "sampled"}, {}, "surrogate_predictions='sampled' must be 'forced' or 'generate'"),
-    ({"surrogate_cross_entropy_share": 2}, {}, "surrogate_cross_entropy_share=2"),
-    ({"surrogate_snapshots": 0}, {}, "surrogate_snapshots=0"),
-    (
-        {"surrogate_snapshot_size": 4, "surrogate_group_size": 8},
-        {},
-        "surrogate_snapshot_size=4.*surrogate_group_size=8",
-    ),
-    ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
-    ({}, {"metric": None}, "metric=None.*pass metric=, or surrogate="),
-    ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
-    ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
-    ({"surrogate_predictions": "generate"}, {"eval_dataset": None}, "pass surrogate_dataset="),
-    ({}, {"compute_loss_func": print}, "compute_loss_func="),
-    ({}, {"metric": lambda p, r: {"a": 1.0, "b": 2.0}}, r"\['a', 'b'\]: name one of them by metric_key="),
-    ({}, {"metric": "/nonesuch/metric.py"}, "metric='/nonesuch/metric.py' could not be loaded"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "trainer", "message"), REFUSED)
-def test_bad_input_is_refused_before_any_step(build, monkeypatch, arguments, trainer, message):
-    monkeypatch.setattr(Trainer, "training_step", lambda *_, **__: pytest.fail("a step was made"))
-    monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
-    with pytest.raises((ValueError, RuntimeError), match=message):
-        build(**arguments, trainer=trainer).train()
-
-
-def test_arguments_of_the_plain_trainer_are_refused(toy_model):
-    with pytest.raises(TypeError, match="pass ReLossTrainingArguments"):
-        ReLossTrainer(model=toy_model(), args=None)
-
-
-def test_labels_that_are_missing_are_named_at_the_first_step(build, toy_data):
-    with pytest.raises(ValueError, match="no 'labels', only.*input_ids"):
-        build(train=toy_data(64).remove_columns("labels")).train()
-
-
-def test_a_surrogate_for_another_task_is_refused(build):
-    class SpanLoss(TokenErrorProbability):
-        task = "question_answering"
-
-    with pytest.raises(ValueError, match="SpanLoss is for the task 'question_answering'.*'token_sequence'"):
-        build(trainer={"surrogate": SpanLoss()})
-
-
-def test_a_checkpoint_holds_the_store_and_the_phase(build, tmp_path):
-    build(save_strategy="steps", save_steps=10, max_steps=21).train()
-    state = json.loads((tmp_path / "out" / "checkpoint-10" / "reloss_state" / "state.json").read_text())
-    assert state == {"learns": True, "report": None}
-    assert (tmp_path / "out" / "checkpoint-10" / "reloss_state" / "predictions-00000.safetensors").exists()
-    assert not (tmp_path / "out" / "checkpoint-10" / "surrogate").exists()

@@ -65,6 +65,10 @@ class Task(ABC):
         """Raises ValueError where the batch holds no labels to learn from."""
 
     @abstractmethod
+    def weight(self, inputs: Inputs) -> Tensor:
+        """How much a micro-batch counts in its batch, a scalar: what its examples add to `SurrogateLoss.weights`."""
+
+    @abstractmethod
     def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
         """Model inputs that give the same logits, but make the model compute no loss of its own."""
 

@@ -51,6 +51,9 @@ class QuestionAnsweringTask(Task):
                 f"the batch has no {missing}, only {sorted(inputs)}: make features with reloss_hf.prepare_features"
             )
 
+    def weight(self, inputs: Inputs) -> Tensor:
+        return torch.tensor(len(inputs["start_positions"]))
+
     def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
         return {name: value for name, value in inputs.items() if name not in ("start_positions", "end_positions")}
 

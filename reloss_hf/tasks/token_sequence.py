@@ -33,7 +33,8 @@ class TokenSequenceTask(Task):
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        return True
+        # The model may be wrapped, by PEFT for one.
+        return any(getattr(module, "can_generate", bool)() for module in model.modules())
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:
@@ -41,6 +42,10 @@ class TokenSequenceTask(Task):
                 f"the batch has no 'labels', only {sorted(inputs)}: use a data collator that makes them, such as "
                 "DataCollatorForSeq2Seq"
             )
+
+    def weight(self, inputs: Inputs) -> Tensor:
+        labels = inputs["labels"] if self.is_encoder_decoder else inputs["labels"][:, 1:]
+        return (labels != -100).sum()
 
     def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
         rest = {name: value for name, value in inputs.items() if name != "labels"}
@@ -121,8 +126,11 @@ class TokenSequenceTask(Task):
             model.train(was_training)
 
     def _aligned(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the labels that they predict: those of a decoder-only model are one position apart."""
-        return (logits, labels) if self.is_encoder_decoder else (logits[:, :-1], labels[:, 1:])
+        """Logits and the labels that they predict: those of a decoder-only model are one position apart, and may follow
+        those of a learned prompt."""
+        if self.is_encoder_decoder:
+            return logits, labels
+        return logits[:, -labels.shape[1] : -1], labels[:, 1:]
 
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
         samples = self.generate(model, inputs, _SAMPLES)[:, 1:]
