@@ -35,9 +35,9 @@ class ReLossCallback(TrainerCallback, ExportableState):
             self.start_step = start if start is None else int(start)
         else:
             self.start_step = math.ceil(start * state.max_steps)
-            if saved is None and 0 < self.start_step <= state.global_step:  # a checkpoint of the plain Trainer
-                rest = state.max_steps - state.global_step
-                self.start_step = state.global_step + math.ceil(start * rest)
+            nothing_collected = saved is None or saved["start_step"] is None  # as in a run of the plain Trainer
+            if nothing_collected and 0 < self.start_step <= state.global_step:
+                self.start_step = state.global_step + math.ceil(start * (state.max_steps - state.global_step))
         self._surrogate_start = start
         if self.start_step is not None and self.start_step >= state.max_steps:
             raise ValueError(

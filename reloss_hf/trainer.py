@@ -171,7 +171,8 @@ class ReLossMixin:
     def save_model(self, output_dir=None, _internal_call=False):
         folder = Path(output_dir or self.args.output_dir)
         is_checkpoint = _internal_call and output_dir is not None  # and not a push
-        store = self._store.gather() if is_checkpoint and not self.args.save_only_model else None
+        keeps_state = is_checkpoint and self.learner is not None and not self.args.save_only_model
+        store = self._store.gather() if keeps_state else None
         if self.args.should_save:
             shutil.rmtree(folder / _SURROGATE_FOLDER, ignore_errors=True)  # of an earlier run in the same folder
             if self.surrogate is not None:

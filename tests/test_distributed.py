@@ -46,8 +46,6 @@ def run(warm_weights, tmp_path_factory):
 
 
 def facts(ranks, name):
-    if name not in ranks[0]:
-        pytest.skip("this version of transformers cannot resume several processes without GPUs")
     return [rank[name] for rank in ranks]
 
 
