@@ -95,7 +95,10 @@ class ReLossMixin:
 
     def _inner_training_loop(self, *arguments, **keywords):
         self._begin()  # auto_find_batch_size begins again with each smaller batch
-        return super()._inner_training_loop(*arguments, **keywords)
+        try:
+            return super()._inner_training_loop(*arguments, **keywords)
+        finally:
+            self._batch_weight = None
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -113,8 +116,9 @@ class ReLossMixin:
                 self.learn_surrogate()
             elif self.args.surrogate_predictions == "generate" and self._collects():
                 self._collect_generated(model)
-        share = self.task.weight(inputs).to(self._batch_weight) / self._batch_weight.clamp(min=1)
-        self._micro_batch_scale = share * self.current_gradient_accumulation_steps * self.args.world_size
+        if self._batch_weight is not None:
+            share = self.task.weight(inputs).to(self._batch_weight) / self._batch_weight.clamp(min=1)
+            self._micro_batch_scale = share * self.current_gradient_accumulation_steps * self.args.world_size
         try:
             return super().training_step(model, inputs, num_items_in_batch)
         finally:
@@ -216,6 +220,7 @@ class ReLossMixin:
         self._learns = self.learner is not None
         self._store.clear()
         self._tracked: dict[str, tuple[torch.Tensor, int]] = {}
+        self._batch_weight: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 
     def _warn_of_incomparable_losses(self) -> None:
