@@ -30,7 +30,9 @@ from transformers import (
 from reloss_hf import (
     ExpectedF1Loss,
     LogNgramSurrogate,
+    MinimumRiskLoss,
     Predictions,
+    PrefixNgramSurrogate,
     ReLossCallback,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
@@ -48,7 +50,7 @@ from reloss_hf.predictions import PredictionStore
 from reloss_hf.surrogates import weighted_mean
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PARTS = ("learning", "translation", "question_answering", "soft_rank", "store")
+PARTS = ("learning", "translation", "own_output", "question_answering", "soft_rank", "store")
 
 
 def main() -> None:
@@ -72,6 +74,8 @@ def main() -> None:
         measured |= time_steps(
             "multi30k_step", translation_trainers(6_000, 192, 3), token_batch(6_000, 128, 16), options.rounds
         )
+    if "own_output" in options.parts:
+        measured |= time_steps("own_output_step", own_output_trainers(), token_batch(6_000, 128, 16), options.rounds)
     if "question_answering" in options.parts:
         measured |= time_steps("question_step", question_trainers(), span_batch(16, 384), options.rounds)
     if "soft_rank" in options.parts:
@@ -163,31 +167,45 @@ def time_learning(folder: str, patience: float) -> dict:
 
 
 def translation_trainers(vocabulary: int, width: int, layers: int) -> dict[str, ReLossSeq2SeqTrainer]:
-    tokenizer = make_tokenizer(vocabulary)
+    model, tokenizer = translation_model(vocabulary, width, layers)
+    return {
+        "cross_entropy": translation_trainer(model, tokenizer, surrogate_start=None),
+        "surrogate": translation_trainer(model, tokenizer, LogNgramSurrogate(), surrogate_start=0),
+        "collecting": translation_trainer(model, tokenizer, metric="sacrebleu", callbacks=[AlwaysCollect()]),
+    }
+
+
+def own_output_trainers() -> dict[str, ReLossSeq2SeqTrainer]:
+    """Of the losses that decode in every step, at the size of the Multi30k model."""
+    model, tokenizer = translation_model(6_000, 192, 3)
+    return {
+        "cross_entropy": translation_trainer(model, tokenizer, surrogate_start=None),
+        "surrogate": translation_trainer(model, tokenizer, PrefixNgramSurrogate(), surrogate_start=0),
+        "minimum_risk": translation_trainer(model, tokenizer, MinimumRiskLoss(), surrogate_start=0),
+    }
+
+
+def translation_model(vocabulary: int, width: int, layers: int) -> tuple[MarianMTModel, PreTrainedTokenizerFast]:
     config = MarianConfig(
         vocab_size=vocabulary, d_model=width, encoder_layers=layers, decoder_layers=layers, encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width, encoder_attention_heads=4, decoder_attention_heads=4, pad_token_id=0,
         eos_token_id=1, decoder_start_token_id=0, forced_eos_token_id=None,
     )  # fmt: skip
-    row = {"input_ids": [2, 3, 1], "attention_mask": [1, 1, 1], "labels": [2, 3, 1]}
-    arguments = {
-        "model": MarianMTModel(config).to(DEVICE),
-        "processing_class": tokenizer,
-        "data_collator": DataCollatorForSeq2Seq(tokenizer),
-        "train_dataset": [row] * 1000,
-    }
-    args = {"output_dir": "out/speed", "report_to": "none", "use_cpu": DEVICE.type == "cpu"}
-    return {
-        "cross_entropy": ReLossSeq2SeqTrainer(
-            args=ReLossSeq2SeqTrainingArguments(**args, surrogate_start=None), **arguments
-        ),
-        "surrogate": ReLossSeq2SeqTrainer(
-            args=ReLossSeq2SeqTrainingArguments(**args, surrogate_start=0), surrogate=LogNgramSurrogate(), **arguments
-        ),
-        "collecting": ReLossSeq2SeqTrainer(
-            args=ReLossSeq2SeqTrainingArguments(**args), metric="sacrebleu", callbacks=[AlwaysCollect()], **arguments
-        ),
-    }
+    return MarianMTModel(config).to(DEVICE), make_tokenizer(vocabulary)
+
+
+def translation_trainer(model, tokenizer, surrogate=None, metric=None, callbacks=None, **changes):
+    args = ReLossSeq2SeqTrainingArguments("out/speed", report_to="none", use_cpu=DEVICE.type == "cpu", **changes)
+    return ReLossSeq2SeqTrainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        train_dataset=[{"input_ids": [4, 5, 1], "attention_mask": [1, 1, 1], "labels": [4, 5, 1]}] * 1000,
+        surrogate=surrogate,
+        metric=metric,
+        callbacks=callbacks,
+    )
 
 
 def question_trainers() -> dict[str, ReLossTrainer]:

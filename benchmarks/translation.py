@@ -17,7 +17,7 @@ import arms
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translation"))
 import run_translation
 
-from reloss_hf import MinimumRiskLoss, NgramSurrogate, TokenErrorProbability
+from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate, TokenErrorProbability
 
 ARMS = (
     "cross_entropy",
@@ -27,6 +27,7 @@ ARMS = (
     "minimum_risk",
     "surrogate",
     "NgramSurrogate",
+    "own_prefix_blend",
     "shuffled_control",
 )
 
@@ -35,6 +36,15 @@ ARMS = (
 class BenchmarkArguments(arms.BenchmarkArguments):
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "To run.", "choices": ARMS})
     results: str = field(default="benchmarks/results/translation.json", metadata={"help": "Where they go."})
+
+
+class OwnPrefixBlend(PrefixNgramSurrogate):
+    """The expected n-gram match after the model's own output, not learned, and `1 - p` after the target."""
+
+    reads = (*PrefixNgramSurrogate.reads, *TokenErrorProbability.reads)
+
+    def score(self, features):
+        return super().score(features) + TokenErrorProbability.score(self, features)
 
 
 def main() -> None:
@@ -66,6 +76,8 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
             return {"surrogate": MinimumRiskLoss()}
         case "surrogate":
             return {}
+        case "own_prefix_blend":
+            return {"surrogate": OwnPrefixBlend()}
         case "shuffled_control":
             return {"surrogate": arms.shuffled_control("LogNgramSurrogate", "sacrebleu", checkpoint)}
         case _:
