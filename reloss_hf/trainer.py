@@ -178,9 +178,10 @@ class ReLossMixin:
         keeps_state = is_checkpoint and self.learner is not None and not self.args.save_only_model
         store = self._store.gather() if keeps_state else None
         if self.args.should_save:
-            shutil.rmtree(folder / _SURROGATE_FOLDER, ignore_errors=True)  # of an earlier run in the same folder
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
+            elif is_checkpoint:  # that an earlier run wrote under the same name
+                shutil.rmtree(folder / _SURROGATE_FOLDER, ignore_errors=True)
             if store is not None:
                 self._save_predictions(store)
                 self._save_state(folder / _STATE_FOLDER, store)
