@@ -326,9 +326,9 @@ class ReLossMixin:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
         places = self._store.reserve(candidate.id, find_batch_size(inputs))
         if places:
-            for source in (candidate, candidate.corrupted()):
-                seeds = [hash((self.args.seed, source.number, place)) for place in places]
-                self._store.add(self.task.forced_predictions(outputs, inputs, source, seeds))
+            seeds = [hash((self.args.seed, candidate.number, place)) for place in places]
+            candidates = (candidate, candidate.corrupted())
+            self._store.add(self.task.forced_predictions(outputs, inputs, candidates, seeds))
 
     def _collect_generated(self, model) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))

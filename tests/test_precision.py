@@ -90,7 +90,7 @@ def test_predictions_from_a_masked_vocabulary_are_kept_unless_a_target_is_masked
     logits[1, 0, 8] = float("-inf")  # scores the target at position 1
     store = PredictionStore(10)
     for candidate in (Candidate(0), Candidate(0, 0.5), Candidate(0, 0.5, improve=True)):
-        store.add(task.forced_predictions(SimpleNamespace(logits=logits), {"labels": labels}, candidate, [0, 1]))
+        store.add(task.forced_predictions(SimpleNamespace(logits=logits), {"labels": labels}, [candidate], [0, 1]))
     assert set(store.predictions().references) == {task.processing_class.decode([3, 4, 5, 6, 7])}
     assert len(store) == store.skipped == 3
 

@@ -147,7 +147,7 @@ def test_forced_predictions_are_the_best_spans_in_the_metrics_own_format(toy):
     task = QuestionAnsweringTask(model, tokenizer)
     outputs = model(**inputs)
     task.try_metric(GroupMetric("squad"), features["train"], 4)
-    stored = task.forced_predictions(outputs, inputs, Candidate(3), range(20))
+    stored = task.forced_predictions(outputs, inputs, [Candidate(3)], range(20))
     assert len(stored) == 20 and stored.candidates.tolist() == [3] * 20
     assert len({row["id"] for row in stored.references}) == 20
     for row in range(20):
@@ -166,7 +166,7 @@ def test_ids_name_a_window_whatever_batch_it_is_in(toy):
     ids = []
     for rows in (range(2), range(40)):  # padded to different lengths
         inputs = batch_of(features["train"], tokenizer, rows)
-        stored = task.forced_predictions(make_model()(**inputs), inputs, Candidate(0), range(2))
+        stored = task.forced_predictions(make_model()(**inputs), inputs, [Candidate(0)], range(2))
         ids.append([row["id"] for row in stored.references])
     assert ids[0] == ids[1]
 
@@ -182,7 +182,7 @@ def test_corruption_spoils_predictions_and_improvement_mends_them(toy):
 
     def f1_and_loss(logits, **candidate):
         outputs = {"start_logits": logits[0], "end_logits": logits[1]}
-        stored = task.forced_predictions(outputs, inputs, Candidate(0, **candidate), range(200))
+        stored = task.forced_predictions(outputs, inputs, [Candidate(0, **candidate)], range(200))
         score = metric(stored.predictions, stored.references, np.arange(200)[None])[0]
         return score, float(ExpectedF1Loss()(stored.features).mean().detach())
 

@@ -108,7 +108,7 @@ def test_forced_predictions_are_the_arg_max_at_the_labels(toy_model, tokenizer, 
     model = toy_model().eval()
     task = TokenSequenceTask(model, tokenizer)
     outputs = model(**batch)
-    predictions = task.forced_predictions(outputs, batch, Candidate(3), range(5))
+    predictions = task.forced_predictions(outputs, batch, [Candidate(3)], range(5))
     assert len(predictions) == 5
     assert predictions.candidates.tolist() == [3] * 5
     row = batch["labels"][2]
@@ -127,8 +127,8 @@ def test_a_corruption_swaps_the_target_with_its_rival_in_scores_and_prediction_a
     logits[3:].scatter_(2, labels[3:].unsqueeze(2), -9.0)  # and wrong in the others
     task = TokenSequenceTask(toy_model(), tokenizer)
     outputs, inputs = SimpleNamespace(logits=logits), {"labels": labels}
-    plain = task.forced_predictions(outputs, inputs, Candidate(0), range(6))
-    changed = task.forced_predictions(outputs, inputs, Candidate(0, 1.0, improve), range(6))
+    plain = task.forced_predictions(outputs, inputs, [Candidate(0)], range(6))
+    changed = task.forced_predictions(outputs, inputs, [Candidate(0, 1.0, improve)], range(6))
     first, second = logits.log_softmax(-1).topk(2).values.unbind(-1)
     kept, moved = (slice(0, 3), slice(3, 6)) if improve else (slice(3, 6), slice(0, 3))
     assert changed.candidates.tolist() == [-1] * 6
@@ -151,12 +151,12 @@ def test_a_corruption_of_an_example_does_not_depend_on_its_batch(toy_model, toke
     model = toy_model().eval()
     task = TokenSequenceTask(model, tokenizer)
     corrupted = Candidate(0, 0.5, improve=True)
-    whole = task.forced_predictions(model(**batch), batch, corrupted, [7, 8, 9])
+    whole = task.forced_predictions(model(**batch), batch, [corrupted], [7, 8, 9])
     padded = {name: torch.nn.functional.pad(value, (2, 0), value=-100) for name, value in batch.items()}
     logits = torch.nn.functional.pad(model(**batch).logits, (0, 0, 2, 0))
     last = {"labels": padded["labels"][2:3]}
-    alone = task.forced_predictions(SimpleNamespace(logits=logits[2:3]), last, corrupted, [9])
-    own = task.forced_predictions(model(**batch), batch, Candidate(0), range(3))
+    alone = task.forced_predictions(SimpleNamespace(logits=logits[2:3]), last, [corrupted], [9])
+    own = task.forced_predictions(model(**batch), batch, [Candidate(0)], range(3))
     assert alone.predictions == whole.predictions[2:] != own.predictions[2:]
     torch.testing.assert_close(
         alone.features["target_log_probs"][:, :8], whole.features["target_log_probs"][2:, :8], atol=1e-5, rtol=0

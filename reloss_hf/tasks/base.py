@@ -80,10 +80,10 @@ class Task(ABC):
 
     @abstractmethod
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
+        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
-        """Predictions of the first `len(seeds)` examples from the outputs at hand, with no further forward pass. Where
-        chance corrupts them, `uniform_draws(seeds, ...)` is it."""
+        """Predictions of the first `len(seeds)` examples from the outputs at hand, with no further forward pass, by one
+        candidate after the other. Where chance corrupts them, `uniform_draws(seeds, ...)` is it."""
 
     @abstractmethod
     def generated_predictions(

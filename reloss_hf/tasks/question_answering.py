@@ -64,21 +64,14 @@ class QuestionAnsweringTask(Task):
         return self._features(start, end, inputs)
 
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
+        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
         rows = slice(len(seeds))
         start, end = (logits[rows].detach() for logits in _span_logits(outputs))
         inputs = {name: value[rows] for name, value in inputs.items() if isinstance(value, Tensor)}
-        features = self._features(start, end, inputs)
-        if candidate.corruption:
-            start, end = self._swap_positions(start, end, features, candidate, seeds)
-            features = self._features(start, end, inputs)
-        predicted = self._decode_spans(start, end, features)
-        if not self.scores_null:
-            answerable = ~features["null_mask"].gather(1, features["gold_span"][:, :1]).squeeze(1)
-            features, predicted = {k: v[answerable] for k, v in features.items()}, predicted[answerable]
-            inputs = {k: v[answerable] for k, v in inputs.items()}
-        return self._predictions(features, predicted, inputs, candidate)
+        return Predictions.concatenate(
+            [self._predictions_by(candidate, start, end, inputs, seeds) for candidate in candidates]
+        )
 
     def require_generation(self) -> NoReturn:
         raise ValueError(
@@ -107,6 +100,20 @@ class QuestionAnsweringTask(Task):
                 f"the metric {metric.name!r} cannot score questions without an answer, and train_dataset has some: "
                 "pass metric='squad_v2', or leave them out"
             )
+
+    def _predictions_by(
+        self, candidate: Candidate, start: Tensor, end: Tensor, inputs: Inputs, seeds: Sequence[int]
+    ) -> Predictions:
+        features = self._features(start, end, inputs)
+        if candidate.corruption:
+            start, end = self._swap_positions(start, end, features, candidate, seeds)
+            features = self._features(start, end, inputs)
+        predicted = self._decode_spans(start, end, features)
+        if not self.scores_null:
+            answerable = ~features["null_mask"].gather(1, features["gold_span"][:, :1]).squeeze(1)
+            features, predicted = {k: v[answerable] for k, v in features.items()}, predicted[answerable]
+            inputs = {k: v[answerable] for k, v in inputs.items()}
+        return self._predictions(features, predicted, inputs, candidate)
 
     def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         context_mask, null_mask = self._masks(inputs)

@@ -75,17 +75,21 @@ class TokenSequenceTask(Task):
         return features
 
     def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidate: Candidate, seeds: Sequence[int]
+        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
         rows = slice(len(seeds))
         logits, labels = self._aligned(outputs.logits[rows].detach(), inputs["labels"][rows])
         mask = labels != -100
-        log_probs, predicted = target_log_probs(logits, labels), logits.argmax(-1)
-        if candidate.corruption:
-            log_probs, predicted = _swap_with_rival(logits, labels, log_probs, candidate, seeds)
-        kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
-        predicted, labels = kept.pop("predicted"), kept.pop("labels")
-        return self._predictions(kept, predicted.masked_fill(labels == -100, -100), labels, candidate)
+        own, (best, second) = target_log_probs(logits, labels), logits.topk(2).indices.unbind(-1)
+        parts = []
+        for candidate in candidates:
+            log_probs, predicted = own, best
+            if candidate.corruption:
+                log_probs, predicted = _swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
+            kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
+            predicted, targets = kept.pop("predicted"), kept.pop("labels")
+            parts.append(self._predictions(kept, predicted.masked_fill(targets == -100, -100), targets, candidate))
+        return Predictions.concatenate(parts)
 
     def require_generation(self) -> None:
         if not self.is_encoder_decoder:
@@ -211,11 +215,16 @@ def _first_equal(tokens: Tensor) -> Tensor:
 
 
 def _swap_with_rival(
-    logits: Tensor, labels: Tensor, log_probs: Tensor, candidate: Candidate, seeds: Sequence[int]
+    logits: Tensor,
+    labels: Tensor,
+    log_probs: Tensor,
+    strongest: tuple[Tensor, Tensor],
+    candidate: Candidate,
+    seeds: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
     positions: of those where it is wrong (an improvement), or of those where it is right."""
-    best, second = logits.topk(2).indices.unbind(-1)
+    best, second = strongest
     right = best == labels
     mask = labels != -100
     draws = uniform_draws(seeds, labels.shape[1]).to(labels.device).gather(1, (mask.cumsum(1) - 1).clamp(min=0))
