@@ -17,8 +17,7 @@ def surrogate_loss_func(
     """What `Trainer(compute_loss_func=...)` takes, also in its subclasses, such as TRL's `SFTTrainer`.
 
     The loss is the mean of the whole batch, every example, and so every micro-batch, weighing as many tokens as it has
-    labels: that Trainer divides by nothing else. For one micro-batch, and for several of equal length, it is the loss
-    of `ReLossTrainer`.
+    labels: that Trainer divides by nothing else. It is the loss of `ReLossTrainer`.
 
     The Trainer takes the labels out of the batch, so an encoder-decoder model needs `decoder_input_ids` in it:
     `DataCollatorForSeq2Seq(tokenizer, model=model)` makes them.

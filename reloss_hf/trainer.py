@@ -78,11 +78,14 @@ class ReLossMixin:
         self.learner = self._make_learner(metric, metric_key, lower_is_better) if learns else None
         self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
         self._begin()
-        given = [callback for callback in self.callback_handler.callbacks if isinstance(callback, ReLossCallback)]
-        self.reloss_callback = given[0] if given else ReLossCallback()
-        if not given:
-            self.add_callback(self.reloss_callback)
+        if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
+            self.add_callback(ReLossCallback)
             self.reloss_callback.on_init_end(self.args, self.state, self.control)
+
+    @property
+    def reloss_callback(self) -> ReLossCallback:
+        """The one that decides; `restore_callback_states_from_checkpoint` puts another in its place."""
+        return next(found for found in self.callback_handler.callbacks if isinstance(found, ReLossCallback))
 
     @property
     def predictions(self) -> Predictions:

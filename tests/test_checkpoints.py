@@ -22,11 +22,11 @@ def test_predictions_are_saved_for_the_command_line_if_asked_for(build, tmp_path
     assert saved.candidates.equal(trainer.predictions.candidates)
 
 
-@pytest.mark.parametrize("saved_at", [10, 20, 25])
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(build, tmp_path, saved_at):
+@pytest.mark.parametrize(("saved_at", "restores"), [(10, False), (20, False), (25, False), (10, True), (25, True)])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(build, tmp_path, saved_at, restores):
     unbroken = build(save_strategy="steps", save_steps=saved_at)
     expected = final_weights(unbroken)
-    resumed = build(output_dir=str(tmp_path / "resumed"))
+    resumed = build(output_dir=str(tmp_path / "resumed"), restore_callback_states_from_checkpoint=restores)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{saved_at}"))
     found = torch.cat([p.detach().flatten() for p in resumed.model.parameters()])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
