@@ -134,10 +134,10 @@ def _run_arm(benchmark, experiment, arm, factor, checkpoint, changes) -> dict:
     callbacks = [LearningRateFactor(factor)] if factor != 1 else []
     if benchmark.curve_points:
         callbacks.append(ValidationCurve(experiment, benchmark.curve_points, curve))
-    changes = changes(experiment, arm, checkpoint)
-    row = experiment.arm(folder, checkpoint, callbacks=callbacks, **changes) | {"arm": arm}
-    if "surrogate" in changes:
-        row["report"] = changes["surrogate"].info or None
+    changed = changes(experiment, arm, checkpoint)
+    row = experiment.arm(folder, checkpoint, callbacks=callbacks, **changed) | {"arm": arm}
+    if "surrogate" in changed:
+        row["report"] = changed["surrogate"].info or None
     if curve.exists():
         row["curve"] = json.loads(curve.read_text())
         row["seconds"] = round(row["seconds"] - row["curve"].pop("seconds"), 1)

@@ -11,15 +11,9 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from token_losses import token_losses
 
-from reloss_hf import (
-    LogNgramSurrogate,
-    NgramSurrogate,
-    Predictions,
-    SurrogateLoss,
-    TokenCrossEntropy,
-    TokenErrorProbability,
-)
+from reloss_hf import Predictions
 from reloss_hf.plots import plot_weights, to_png
 from reloss_hf.weights import weight_curve
 
@@ -35,12 +29,7 @@ def main() -> None:
     runs = json.loads(path.read_text())["runs"]
     path.with_name(f"{path.stem}_curves.png").write_bytes(to_png(plot_curves(runs, options.score)))
     if options.predictions:
-        losses = {
-            "cross-entropy": TokenCrossEntropy(),
-            "1 - p": TokenErrorProbability(),
-            "n-gram match, not learned": NgramSurrogate(),
-            "log n-gram match, not learned": LogNgramSurrogate(),
-        } | {"/".join(Path(name).parts[-2:]): SurrogateLoss.from_pretrained(name) for name in options.surrogates}
+        losses = token_losses(options.surrogates)
         predictions = Predictions.load(options.predictions)
         last = predictions.select((predictions.candidates == predictions.candidates.max()).nonzero().flatten())
         curves = {name: weight_curve(loss, last) for name, loss in losses.items()}

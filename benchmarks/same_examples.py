@@ -15,16 +15,10 @@ import datasets
 import numpy as np
 import torch
 from sacrebleu.metrics import BLEU
+from token_losses import token_losses
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 
-from reloss_hf import (
-    LogNgramSurrogate,
-    NgramSurrogate,
-    SurrogateLoss,
-    TokenCrossEntropy,
-    TokenErrorProbability,
-    spearman_correlation,
-)
+from reloss_hf import TokenCrossEntropy, spearman_correlation
 from reloss_hf.functional import hard_rank
 from reloss_hf.surrogates import weighted_mean
 from reloss_hf.tasks import TokenSequenceTask
@@ -43,12 +37,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=10, help="of each noise")
     parser.add_argument("--group_sizes", nargs="+", type=int, default=[16, 64, 512])
     options = parser.parse_args()
-    losses = {
-        "cross-entropy": TokenCrossEntropy(),
-        "1 - p": TokenErrorProbability(),
-        "n-gram match, not learned": NgramSurrogate(),
-        "log n-gram match, not learned": LogNgramSurrogate(),
-    } | {name: SurrogateLoss.from_pretrained(name) for name in options.surrogates}
+    losses = token_losses(options.surrogates)
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     pairs = datasets.load_dataset("json", data_files=options.file, split="train")["translation"][: options.sentences]

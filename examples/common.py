@@ -27,6 +27,7 @@ DEFAULTS = {
     "report_to": "none",
 }
 _SPEARMANS = ("spearman", "spearman_within")
+_INITIAL_MODEL = "initial_model"
 
 
 class WarmStart(ReLossCallback):
@@ -72,7 +73,7 @@ class Experiment(ABC):
     def warm_start(self) -> tuple[dict, str]:
         """The row of the results for the warm start, and its checkpoint."""
         if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
-            self.trainer("warm_start", self.out / "initial_model", callbacks=[WarmStart()]).train()
+            self.trainer("warm_start", self.out / _INITIAL_MODEL, callbacks=[WarmStart()]).train()
         with self.args.main_process_first(desc="saving"):
             checkpoint = get_last_checkpoint(self.out / "warm_start")
         row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1])}
@@ -115,6 +116,13 @@ class Experiment(ABC):
                 arm[name] = report[measured[arm["arm"]]] if report and arm["arm"] in measured else None
         results = {"warm_start": warm_start, "arms": arms, "command": " ".join(sys.argv)}
         (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def save_initial_model(model: PreTrainedModel, args: TrainingArguments) -> None:
+    """Save what the warm start begins from, on the first process, before the others go on."""
+    with args.main_process_first(desc="saving"):
+        if args.process_index == 0:
+            model.save_pretrained(Path(args.output_dir) / _INITIAL_MODEL)
 
 
 def print_table(rows: list[dict], scores: list[str]) -> None:

@@ -108,7 +108,6 @@ def make_experiment(
     model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
 ) -> "Experiment":
     set_seed(args.seed)
-    out = Path(args.output_dir)
     raw = load_data(data_args)
     model, tokenizer = load_model(model_args, data_args, raw["train"])
     features = datasets.DatasetDict(
@@ -117,10 +116,8 @@ def make_experiment(
             for split, rows in raw.items()
         }
     )
-    with args.main_process_first(desc="saving"):
-        if args.process_index == 0:
-            model.save_pretrained(out / "initial_model")
-    return Experiment(args, out, data_args, raw, features, tokenizer)
+    common.save_initial_model(model, args)
+    return Experiment(args, Path(args.output_dir), data_args, raw, features, tokenizer)
 
 
 @dataclass

@@ -138,8 +138,7 @@ class TokenSequenceTask(Task):
 
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
         samples = self.generate(model, inputs, _SAMPLES)[:, 1:]
-        ends = self._is_end(model, samples)
-        samples = samples.masked_fill(ends.cumsum(1) - ends.int() > 0, -100)
+        samples = samples.masked_fill(~self._until_end(model, samples), -100)
         labels = inputs["labels"]
         length = max(samples.shape[1], labels.shape[1])
         samples, labels = (pad(rows, (0, length - rows.shape[1]), value=-100) for rows in (samples, labels))
@@ -173,14 +172,14 @@ class TokenSequenceTask(Task):
         ).logits.float()
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
-        is_end = self._is_end(model, hypotheses[:, 1:])
-        mask = is_end.cumsum(1) - is_end.int() == 0
-        return {"prefix_log_probs": log_probs, "prefix_mask": mask}
+        return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(model, hypotheses[:, 1:])}
 
     @staticmethod
-    def _is_end(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    def _until_end(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+        """Where the tokens of outputs are, their end included."""
         ends = extract_model_from_parallel(model).generation_config.eos_token_id
-        return torch.isin(tokens, torch.as_tensor(ends, device=tokens.device))
+        is_end = torch.isin(tokens, torch.as_tensor(ends, device=tokens.device))
+        return is_end.cumsum(1) - is_end.int() == 0
 
     def _predictions(
         self, features: dict[str, Tensor], predicted: Tensor, labels: Tensor, candidate: Candidate
