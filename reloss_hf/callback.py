@@ -39,6 +39,8 @@ class ReLossCallback(TrainerCallback, ExportableState):
             if nothing_collected and 0 < self.start_step <= state.global_step:
                 self.start_step = state.global_step + math.ceil(start * (state.max_steps - state.global_step))
         self._surrogate_start = start
+        # The Trainer saves what it knows of from the start alone, and a checkpoint of another callback brings its own.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         if self.start_step is not None and self.start_step >= state.max_steps:
             raise ValueError(
                 f"surrogate_start={start} lies beyond the run, which has {state.max_steps} steps: pass a step below "

@@ -111,9 +111,12 @@ def test_a_run_on_cross_entropy_alone_is_resumed_in_a_warm_up_of_what_is_left(bu
     build(surrogate_start=None, max_steps=20, save_strategy="steps", save_steps=20).train()
     if plain:
         state = json.loads((checkpoint / "trainer_state.json").read_text())
-        (checkpoint / "trainer_state.json").write_text(json.dumps(state | {"stateful_callbacks": {}}))
-    trainer = build(max_steps=40, surrogate_start=0.5)
+        del state["stateful_callbacks"]["ReLossCallback"]
+        (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    trainer = build(max_steps=40, surrogate_start=0.5, save_strategy="steps", save_steps=20)
     trainer.train(resume_from_checkpoint=str(checkpoint))
+    saved = json.loads((tmp_path / "out" / "checkpoint-40" / "trainer_state.json").read_text())
+    assert saved["stateful_callbacks"]["ReLossCallback"]["attributes"]["start_step"] == 30
     assert set(history(trainer, "surrogate_spearman")) == {30}
     assert trainer.surrogate_report.examples == 2 * (96 + 128)  # of the end of a snapshot, and of a whole one
 
