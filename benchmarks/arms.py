@@ -12,6 +12,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from reloss_hf import GroupMetric, SurrogateLearner, SurrogateLoss
+from reloss_hf.tasks import Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from common import Experiment
@@ -72,9 +73,9 @@ class ValidationCurve(TrainerCallback):
             model.train()
 
 
-def shuffled_control(surrogate: str, metric: str, checkpoint: str) -> SurrogateLoss:
-    """A surrogate of this class, learned on what the warm start predicted and the scores of other groups."""
-    learner = SurrogateLearner(ShuffledMetric(metric), surrogate)
+def shuffled_control(task: type[Task], metric: str, checkpoint: str) -> SurrogateLoss:
+    """The task's default surrogate, learned on what the warm start predicted and the scores of other groups."""
+    learner = SurrogateLearner(ShuffledMetric(metric), task.default_surrogate.__name__)
     learner.learn(Path(checkpoint) / "reloss_state")
     return learner.surrogate
 
@@ -85,8 +86,8 @@ def run_seeds(
     make_experiment: Callable[[], Experiment],
     changes: Callable[[Experiment, str, str], dict],
     chosen_by: list[str],
-) -> list[list[dict]]:
-    """The rows of the warm start and of each arm, a list for each seed.
+) -> list[dict]:
+    """The rows of the warm start and of each arm, for each seed.
 
     Args:
         make_experiment: from the arguments as they are; called for each seed.
@@ -94,29 +95,39 @@ def run_seeds(
         chosen_by: the scores on validation whose mean chooses the learning rate.
     """
     folder = Path(args.output_dir)
-    factors, runs = {}, []
+    factors, rows = {}, []
     for seed in benchmark.seeds:
         args.seed, args.output_dir = seed, str(folder / f"seed-{seed}")
         experiment = make_experiment()
         start, checkpoint = experiment.warm_start()
-        rows = [start]
+        rows.append(start | {"seed": seed})
         for arm in benchmark.arms:
             tried = {
                 factor: _run_arm(benchmark, experiment, arm, factor, checkpoint, changes)
                 for factor in ([factors[arm]] if arm in factors else benchmark.learning_rate_factors)
             }
             factors[arm] = max(tried, key=lambda factor: statistics.mean(tried[factor][name] for name in chosen_by))
-            rows.append(tried[factors[arm]] | {"learning_rate": args.learning_rate * factors[arm]})
-        runs.append(rows)
-    return runs
+            rate = args.learning_rate * factors[arm]
+            rows.append(tried[factors[arm]] | {"seed": seed, "learning_rate": rate})
+    return rows
 
 
-def write_results(path: str, seeds: list[int], runs: list[list[dict]]) -> list[dict]:
-    """Write and return the mean and standard deviation over seeds of what each arm's rows hold."""
-    arms = [_summary(rows) | {"seeds": seeds} for rows in zip(*runs, strict=True)]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    results = {"arms": arms, "runs": runs, "command": " ".join(sys.argv)}
-    Path(path).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+def write_results(path: str, rows: list[dict]) -> list[dict]:
+    """Add the rows to those of earlier calls, in the place of those of the same arms and seeds.
+
+    Returns:
+        the mean and standard deviation over seeds of each number that an arm's rows hold.
+    """
+    command = " ".join(sys.argv)
+    path = Path(path)
+    earlier = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = {(row["arm"], row["seed"]): row for row in (*earlier, *({**row, "command": command} for row in rows))}
+    by_arm: dict[str, list[dict]] = {}
+    for row in runs.values():
+        by_arm.setdefault(row["arm"], []).append(row)
+    arms = [_summary(rows) for rows in by_arm.values()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"arms": arms, "runs": list(runs.values())}, indent=2, ensure_ascii=False) + "\n")
     return arms
 
 
@@ -145,12 +156,14 @@ def _run_arm(benchmark, experiment, arm, factor, checkpoint, changes) -> dict:
 
 
 def _summary(rows: list[dict]) -> dict:
-    summary = {"arm": rows[0]["arm"], "learning_rate": rows[0].get("learning_rate")}
+    rows = sorted(rows, key=lambda row: row["seed"])
+    summary = {"arm": rows[0]["arm"], "seeds": [row["seed"] for row in rows]}
+    summary["learning_rate"] = rows[0].get("learning_rate")
     reports = [row.get("report") or {} for row in rows]
     numbers = {name: [row[name] for row in rows] for name, value in rows[0].items() if isinstance(value, int | float)}
     numbers |= {name: [report[name] for report in reports] for name in _REPORTED if all(name in r for r in reports)}
     for name, values in numbers.items():
-        if name not in ("learning_rate", "updates"):
+        if name not in ("learning_rate", "updates", "seed"):
             summary[f"{name}_mean"] = round(statistics.mean(values), 3)
             summary[f"{name}_sd"] = round(statistics.stdev(values), 3) if len(values) > 1 else None
     return summary

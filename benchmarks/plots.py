@@ -36,18 +36,19 @@ def main() -> None:
         path.with_name(f"{path.stem}_weights.png").write_bytes(to_png(plot_weights(curves)))
 
 
-def plot_curves(runs: list[list[dict]], score: str) -> Figure:
-    """One line for each arm and seed, from the warm start to the last update."""
+def plot_curves(runs: list[dict], score: str) -> Figure:
+    """One line for each arm and seed that was measured on its way, from the warm start to the last update."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
-    arms = [row["arm"] for row in runs[0][1:]]
-    for start, *rows in runs:
-        for row in rows:
-            curve = row.get("curve", {"updates": [], "scores": []})
-            updates = [start["updates"], *curve["updates"], row["updates"]]
-            colour = f"C{arms.index(row['arm'])}"
-            label = row["arm"] if start is runs[0][0] else None
-            axis.plot(updates, [start[score], *curve["scores"], row[score]], marker=".", color=colour, label=label)
+    starts = {row["seed"]: row for row in runs if row["arm"] == "warm_start"}
+    measured = [row for row in runs if "curve" in row]
+    arms = list(dict.fromkeys(row["arm"] for row in measured))
+    for row in measured:
+        start, curve = starts[row["seed"]], row["curve"]
+        updates = [start["updates"], *curve["updates"], row["updates"]]
+        label = row["arm"] if row["seed"] == measured[0]["seed"] else None
+        colour = f"C{arms.index(row['arm'])}"
+        axis.plot(updates, [start[score], *curve["scores"], row[score]], marker=".", color=colour, label=label)
     axis.set(xlabel="updates", ylabel=score.replace("_", " "))
     axis.grid(alpha=0.25)
     axis.legend(fontsize="small", ncols=2)

@@ -3,8 +3,8 @@
     python benchmarks/question_answering.py --model_name_or_path path/to/encoder --train_file train.jsonl.gz \
         --test_file test.jsonl.gz --seeds 0 1 2
 
-All flags of `examples/question_answering/run_qa.py`. What is done is not done again: seeds may be run by several calls
-at once, one each, and a last call with all of them prints the table and writes `--results`.
+All flags of `examples/question_answering/run_qa.py`. What is done is not done again, and `--results` keeps what
+earlier calls wrote of other arms and seeds: seeds may be run by several calls, and arms by one of their own.
 """
 
 import logging
@@ -18,8 +18,19 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "question
 import run_qa
 
 from reloss_hf import ExpectedF1Loss
+from reloss_hf.tasks import QuestionAnsweringTask
 
-ARMS = ("cross_entropy", "expected_f1", "surrogate", "OverlapSurrogate", "SpanSurrogateMLP", "shuffled_control")
+ARMS = (
+    "cross_entropy",
+    "expected_f1",
+    "expected_f1_blend",
+    "surrogate",
+    "surrogate_blend",
+    "OverlapSurrogate",
+    "SpanSurrogateMLP",
+    "shuffled_control",
+    "shuffled_control_blend",
+)
 
 
 @dataclass
@@ -31,14 +42,16 @@ class BenchmarkArguments(arms.BenchmarkArguments):
 def main() -> None:
     model_args, data_args, args, benchmark = run_qa.parse_arguments(BenchmarkArguments)
     logging.basicConfig(level=logging.INFO)
-    runs = arms.run_seeds(
+    rows = arms.run_seeds(
         benchmark, args, lambda: run_qa.make_experiment(model_args, data_args, args), changes, ["f1_validation"]
     )
-    summary = arms.write_results(benchmark.results, benchmark.seeds, runs)
+    summary = arms.write_results(benchmark.results, rows)
     arms.print_table(summary, ["f1", "exact_match", "f1_validation", "exact_match_validation"])
 
 
 def changes(experiment: run_qa.Experiment, arm: str, checkpoint: str) -> dict:
+    if arm.endswith("_blend"):
+        return changes(experiment, arm.removesuffix("_blend"), checkpoint) | {"surrogate_cross_entropy_share": 0.5}
     match arm:
         case "cross_entropy":
             return {"surrogate_start": None}
@@ -48,7 +61,7 @@ def changes(experiment: run_qa.Experiment, arm: str, checkpoint: str) -> dict:
             return {}
         case "shuffled_control":
             metric = experiment.data_args.metric
-            return {"surrogate": arms.shuffled_control("SharpenedF1Surrogate", metric, checkpoint)}
+            return {"surrogate": arms.shuffled_control(QuestionAnsweringTask, metric, checkpoint)}
         case _:
             return {"surrogate_class": arm}
 

@@ -3,8 +3,8 @@
     python benchmarks/translation.py --from_scratch --train_file train.json --validation_file validation.json \
         --test_file test.json --source_lang en --target_lang de --seeds 0 1 2
 
-All flags of `examples/translation/run_translation.py`. What is done is not done again: seeds may be run by several
-calls at once, one each, and a last call with all of them prints the table and writes `--results`.
+All flags of `examples/translation/run_translation.py`. What is done is not done again, and `--results` keeps
+what earlier calls wrote of other arms and seeds: seeds may be run by several calls, and arms by one of their own.
 """
 
 import logging
@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translat
 import run_translation
 
 from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate, TokenErrorProbability
+from reloss_hf.tasks import TokenSequenceTask
 
 ARMS = (
     "cross_entropy",
@@ -25,9 +26,13 @@ ARMS = (
     "one_minus_p",
     "ngram_match",
     "minimum_risk",
+    "own_prefix_blend",
     "surrogate",
     "NgramSurrogate",
-    "own_prefix_blend",
+    "LogNgramSurrogate",
+    "OwnPrefixBlend",
+    "PrefixNgramSurrogate",
+    "PrefixNgramSurrogate_blend_",
     "shuffled_control",
 )
 
@@ -39,7 +44,7 @@ class BenchmarkArguments(arms.BenchmarkArguments):
 
 
 class OwnPrefixBlend(PrefixNgramSurrogate):
-    """The expected n-gram match after the model's own output, not learned, and `1 - p` after the target."""
+    """The expected n-gram match after the model's own output, and `1 - p` after the target."""
 
     reads = (*PrefixNgramSurrogate.reads, *TokenErrorProbability.reads)
 
@@ -51,18 +56,20 @@ def main() -> None:
     model_args, data_args, args, benchmark = run_translation.parse_arguments(BenchmarkArguments)
     logging.basicConfig(level=logging.INFO)
     beam = f"bleu_beam{data_args.num_beams}"
-    runs = arms.run_seeds(
+    rows = arms.run_seeds(
         benchmark,
         args,
         lambda: run_translation.make_experiment(model_args, data_args, args),
         changes,
         ["bleu_greedy_validation", f"{beam}_validation"],
     )
-    summary = arms.write_results(benchmark.results, benchmark.seeds, runs)
+    summary = arms.write_results(benchmark.results, rows)
     arms.print_table(summary, ["bleu_greedy", beam, "bleu_greedy_validation", f"{beam}_validation"])
 
 
 def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -> dict:
+    if arm.endswith("_blend_"):
+        return changes(experiment, arm.removesuffix("_blend_"), checkpoint) | {"surrogate_cross_entropy_share": 0.5}
     match arm:
         case "cross_entropy":
             return {"surrogate_start": None}
@@ -75,11 +82,11 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
         case "minimum_risk":
             return {"surrogate": MinimumRiskLoss()}
         case "surrogate":
-            return {}
+            return {"surrogate_class": None}
         case "own_prefix_blend":
             return {"surrogate": OwnPrefixBlend()}
         case "shuffled_control":
-            return {"surrogate": arms.shuffled_control("LogNgramSurrogate", "sacrebleu", checkpoint)}
+            return {"surrogate": arms.shuffled_control(TokenSequenceTask, "sacrebleu", checkpoint)}
         case _:
             return {"surrogate_class": arm}
 

@@ -55,6 +55,11 @@ class Experiment(ABC):
     def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> Trainer:
         """A trainer of a saved model, with `--output_dir` for this arm, and changes to the arguments."""
 
+    @property
+    def attention(self) -> str | None:
+        """How a model attends: the fused attention of a CPU is the slower one on short sequences."""
+        return "eager" if self.args.device.type == "cpu" else None
+
     @abstractmethod
     def score(self, folder: str | Path) -> dict:
         """What the table says of a saved model, measured on the splits in their own order."""

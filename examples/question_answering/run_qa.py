@@ -131,7 +131,7 @@ class Experiment(common.Experiment):
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossTrainer:
         return ReLossTrainer(
-            model=AutoModelForQuestionAnswering.from_pretrained(model),
+            model=self.load(model),
             args=self.arguments(arm, changes),
             train_dataset=self.features["train"],
             eval_dataset=self.features["validation"],
@@ -141,9 +141,12 @@ class Experiment(common.Experiment):
             callbacks=callbacks,
         )
 
+    def load(self, folder: str | Path) -> PreTrainedModel:
+        return AutoModelForQuestionAnswering.from_pretrained(folder, attn_implementation=self.attention)
+
     def score(self, folder: str | Path) -> dict:
         """F1 and exact match of a saved model's answers."""
-        model = AutoModelForQuestionAnswering.from_pretrained(folder).to(self.args.device).eval()
+        model = self.load(folder).to(self.args.device).eval()
         exact = "exact" if self.data_args.version_2_with_negative else "exact_match"
         scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):

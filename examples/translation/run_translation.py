@@ -107,7 +107,7 @@ class Experiment(common.Experiment):
     metric: ClassVar[str] = "BLEU"
 
     def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossSeq2SeqTrainer:
-        model = AutoModelForSeq2SeqLM.from_pretrained(model)
+        model = self.load(model)
         return ReLossSeq2SeqTrainer(
             model=model,
             args=self.arguments(arm, changes),
@@ -121,13 +121,18 @@ class Experiment(common.Experiment):
             callbacks=callbacks,
         )
 
+    def load(self, folder: str | Path) -> PreTrainedModel:
+        return AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation=self.attention)
+
     def score(self, folder: str | Path) -> dict:
-        """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU."""
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(self.args.device).eval()
+        """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU. The translations go
+        beside the model."""
+        model = self.load(folder).to(self.args.device).eval()
         scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
             for beams, name in ((1, "greedy"), (self.data_args.num_beams, f"beam{self.data_args.num_beams}")):
                 hypotheses = self.translate(model, split, beams)
+                (Path(folder) / f"{split}_{name}.txt").write_text("".join(f"{text}\n" for text in hypotheses))
                 for case, metric in (("", BLEU()), ("lowercased_", BLEU(lowercase=True))):
                     score = metric.corpus_score(hypotheses, [self.references(split)])
                     scores[f"{case}bleu_{name}{suffix}"] = round(score.score, 2)
