@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from reloss_hf import GroupMetric, SurrogateLearner, SurrogateLoss
+from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
+from reloss_hf.learner import scale_to_cross_entropy
 from reloss_hf.tasks import Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
@@ -78,6 +79,12 @@ def shuffled_control(task: type[Task], metric: str, checkpoint: str) -> Surrogat
     learner = SurrogateLearner(ShuffledMetric(metric), task.default_surrogate.__name__)
     learner.learn(Path(checkpoint) / "reloss_state")
     return learner.surrogate
+
+
+def scaled(loss: SurrogateLoss, checkpoint: str) -> SurrogateLoss:
+    """A hand-made loss with a gradient as long as that of cross-entropy, as learned surrogates have it."""
+    scale_to_cross_entropy(loss, Predictions.load(Path(checkpoint) / "reloss_state"))
+    return loss
 
 
 def run_seeds(

@@ -17,19 +17,18 @@ import arms
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "question_answering"))
 import run_qa
 
-from reloss_hf import ExpectedF1Loss
+from reloss_hf import AnswersCrossEntropy, ExpectedF1Loss
 from reloss_hf.tasks import QuestionAnsweringTask
 
 ARMS = (
     "cross_entropy",
+    "answers_cross_entropy",
     "expected_f1",
-    "expected_f1_blend",
     "surrogate",
-    "surrogate_blend",
+    "SharpenedF1Surrogate",
     "OverlapSurrogate",
     "SpanSurrogateMLP",
     "shuffled_control",
-    "shuffled_control_blend",
 )
 
 
@@ -50,13 +49,13 @@ def main() -> None:
 
 
 def changes(experiment: run_qa.Experiment, arm: str, checkpoint: str) -> dict:
-    if arm.endswith("_blend"):
-        return changes(experiment, arm.removesuffix("_blend"), checkpoint) | {"surrogate_cross_entropy_share": 0.5}
     match arm:
         case "cross_entropy":
             return {"surrogate_start": None}
         case "expected_f1":
-            return {"surrogate": ExpectedF1Loss(experiment.data_args.max_answer_length)}
+            return {"surrogate": arms.scaled(ExpectedF1Loss(experiment.data_args.max_answer_length), checkpoint)}
+        case "answers_cross_entropy":
+            return {"surrogate": arms.scaled(AnswersCrossEntropy(), checkpoint)}
         case "surrogate":
             return {}
         case "shuffled_control":

@@ -11,6 +11,8 @@ from .report import HeldOutGroups, LearningReport
 from .squad_answers import Answer, answers_from_logits, squad_compute_metrics
 from .squad_features import prepare_features
 from .surrogates import (
+    AnswersCrossEntropy,
+    AnswersSurrogate,
     ExpectedF1Loss,
     LogNgramSurrogate,
     MinimumRiskLoss,
@@ -34,6 +36,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Answer",
+    "AnswersCrossEntropy",
+    "AnswersSurrogate",
     "ExpectedF1Loss",
     "GroupMetric",
     "HeldOutGroups",

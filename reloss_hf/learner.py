@@ -130,7 +130,7 @@ class SurrogateLearner:
         steps = self._optimise(predictions, learned, checked, generator) if varies else 0
         self.surrogate.eval().requires_grad_(False)
         if varies:
-            self._match_gradient_of_cross_entropy(predictions)
+            scale_to_cross_entropy(self.surrogate, predictions)
 
         self.held_out_groups = HeldOutGroups(
             metric=final.metric.flatten(),
@@ -242,15 +242,24 @@ class SurrogateLearner:
         weights = self.surrogate.weights(features)
         return weighted_mean(losses.view(groups.rows.shape), weights.view(groups.rows.shape))
 
-    def _match_gradient_of_cross_entropy(self, predictions: Predictions) -> None:
-        """Scale the loss so that its gradient is as long as cross-entropy's, for the model as it is at the switch."""
-        features = _rows(predictions, predictions.candidates == predictions.candidates.max())
-        norms = []
-        for loss in (self.surrogate, self.surrogate.cross_entropy):
-            losses, logits = _with_logits(loss, features, self.surrogate)
-            norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
-        if norms[0] > 0 and norms[1] > 0:
-            self.surrogate.log_scale.add_((norms[1] / norms[0]).log())
+
+@torch.enable_grad()
+def scale_to_cross_entropy(surrogate: SurrogateLoss, predictions: Predictions) -> None:
+    """Scale a loss so that its gradient is as long as cross-entropy's for the last candidate, the model as it is at the
+    switch. Optimizers remember the scale of earlier gradients: a hand-made loss, too, wants it before it takes over.
+
+    Args:
+        surrogate: changed in place.
+        predictions: with the features that it reads.
+    """
+    features = _rows(predictions, predictions.candidates == predictions.candidates.max())
+    norms = []
+    for loss in (surrogate, surrogate.cross_entropy):
+        losses, logits = _with_logits(loss, features, surrogate)
+        norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
+    if norms[0] > 0 and norms[1] > 0:
+        with torch.no_grad():
+            surrogate.log_scale.add_((norms[1] / norms[0]).log())
 
 
 @dataclass

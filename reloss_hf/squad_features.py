@@ -19,7 +19,15 @@ from transformers import PreTrainedTokenizerBase
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("id", "question", "context", "answers")
-_FEATURES = ("start_positions", "end_positions", "null_position", "example_id", "answerable", "offset_mapping")
+_FEATURES = (
+    "start_positions",
+    "end_positions",
+    "gold_spans",
+    "null_position",
+    "example_id",
+    "answerable",
+    "offset_mapping",
+)
 
 
 def prepare_features(
@@ -28,7 +36,8 @@ def prepare_features(
     """Tokenise questions and contexts; a context that is too long becomes several windows that overlap.
 
     The context follows the question, or precedes it where the tokenizer pads to the left. Windows are padded only in
-    the latter case, as a collator would move their positions. Several gold answers: the first is trained on.
+    the latter case, as a collator would move their positions. Of several gold answers cross-entropy is trained on the
+    first; surrogates and their metric look at all.
 
     Args:
         examples: columns `id`, `question`, `context`, `answers` as in the hub's `squad` and `squad_v2`.
@@ -38,8 +47,10 @@ def prepare_features(
 
     Returns:
         One row a window: the model's inputs; `start_positions` and `end_positions`, both at the null position (the
-        `[CLS]` token) where the answer is not in the window; `null_position`; `example_id`; `answerable`, whether the
-        question has an answer; `offset_mapping`, the characters of each token, None outside the context.
+        `[CLS]` token) where the answer is not in the window; `gold_spans`, the starts and ends of all gold
+        answers in the window, filled up with the null position to as many as any question has; `null_position`;
+        `example_id`; `answerable`, whether the question has an answer; `offset_mapping`, the characters of each token,
+        None outside the context.
 
     Raises:
         ValueError: a column is missing, an id occurs twice, the tokenizer is slow, or no example is left. Examples
@@ -56,8 +67,9 @@ def prepare_features(
         raise ValueError(f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}")
     examples = _without_long_questions(examples, tokenizer, max_length, doc_stride)
     examples = _without_misplaced_answers(examples)
+    most = max((len(answers["text"]) for answers in examples["answers"]), default=0)
     return examples.map(
-        lambda batch: _windows(batch, tokenizer, max_length, doc_stride),
+        lambda batch: _windows(batch, tokenizer, max_length, doc_stride, max(most, 1)),
         batched=True,
         remove_columns=examples.column_names,
         desc="Making windows",
@@ -87,7 +99,7 @@ def _without_misplaced_answers(examples: datasets.Dataset) -> datasets.Dataset:
     misplaced = [
         row
         for row, (context, answers) in enumerate(zip(examples["context"], examples["answers"], strict=True))
-        if answers["text"] and _gold_characters(context, answers) is None
+        if answers["text"] and not _gold_characters(context, answers)
     ]
     return _without(examples, misplaced, "the context does not have the answer at answer_start")
 
@@ -103,15 +115,13 @@ def _without(examples: datasets.Dataset, rows: list[int], reason: str) -> datase
     return examples.select(sorted(set(range(len(examples))) - set(rows)))
 
 
-def _gold_characters(context: str, answers: dict[str, Sequence]) -> tuple[int, int] | None:
-    """First character of the first answer that lies where it says, and the one after its last."""
-    for text, start in zip(answers["text"], answers["answer_start"], strict=True):
-        if text and context[start : start + len(text)] == text:
-            return start, start + len(text)
-    return None
+def _gold_characters(context: str, answers: dict[str, Sequence]) -> list[tuple[int, int]]:
+    """First character, and the one after the last, of the answers that lie where they say."""
+    pairs = zip(answers["text"], answers["answer_start"], strict=True)
+    return [(start, start + len(text)) for text, start in pairs if text and context[start : start + len(text)] == text]
 
 
-def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int) -> dict[str, list]:
+def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int, golds: int) -> dict[str, list]:
     questions, on_right = [question.lstrip() for question in batch["question"]], tokenizer.padding_side == "right"
     encoded = tokenizer(
         *((questions, batch["context"]) if on_right else (batch["context"], questions)),
@@ -127,25 +137,26 @@ def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int
     features = {name: encoded[name] for name in encoded}
     features |= {name: [] for name in _FEATURES}
     for window, row in enumerate(rows):
-        gold = _gold_characters(batch["context"][row], batch["answers"][row])
+        characters = _gold_characters(batch["context"][row], batch["answers"][row])
         in_context = [sequence == int(on_right) for sequence in encoded.sequence_ids(window)]
         mapping = [pair if inside else None for pair, inside in zip(offsets[window], in_context, strict=True)]
         tokens, null_token = encoded["input_ids"][window], null_token_id(tokenizer)
         null = tokens.index(null_token) if null_token in tokens else 0
-        start, end = _gold_tokens(mapping, gold) or (null, null)
+        spans = [_gold_tokens(mapping, pair) or (null, null) for pair in characters] or [(null, null)]
+        start, end = spans[0]
+        inside = [span for span in spans if span[0] != null]
         features["start_positions"].append(start)
         features["end_positions"].append(end)
+        features["gold_spans"].append(inside + [(null, null)] * (golds - len(inside)))
         features["null_position"].append(null)
         features["example_id"].append(batch["id"][row])
-        features["answerable"].append(gold is not None)
+        features["answerable"].append(bool(characters))
         features["offset_mapping"].append(mapping)
     return features
 
 
-def _gold_tokens(mapping: list, gold: tuple[int, int] | None) -> tuple[int, int] | None:
+def _gold_tokens(mapping: list, gold: tuple[int, int]) -> tuple[int, int] | None:
     """First and last token of the gold characters; None where they are not all in this window."""
-    if gold is None:
-        return None
     places = [place for place, pair in enumerate(mapping) if pair is not None]
     starts, ends = zip(*(mapping[place] for place in places), strict=True)
     if starts[0] > gold[0] or ends[-1] < gold[1]:

@@ -132,7 +132,7 @@ class ReLossMixin:
         over all micro-batches and processes is that over the whole batch."""
         self.task.require_labels(inputs)
         if not self.surrogate_in_force:
-            loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
+            loss, outputs = self._cross_entropy(model, inputs)
             if model.training:
                 self._track(cross_entropy=loss, surrogate_in_force=torch.zeros_like(loss))
                 if self.args.surrogate_predictions == "forced" and self._collects():
@@ -211,6 +211,10 @@ class ReLossMixin:
         if self.is_world_process_zero() and folder.is_dir():
             shutil.copytree(folder, Path(self.args.output_dir) / _SURROGATE_FOLDER, dirs_exist_ok=True)
         super()._push_from_checkpoint(checkpoint_folder)
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *self.task.columns]))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -304,10 +308,14 @@ class ReLossMixin:
         self.learner.surrogate.info["training"] = training_origin(self.model, dataset, self.args)
         return self.learner.surrogate.cpu(), report, report.objection
 
+    def _cross_entropy(self, model, inputs):
+        known = {name: value for name, value in inputs.items() if name not in self.task.columns}
+        return super().compute_loss(model, known, return_outputs=True)
+
     def _surrogate_loss(self, model, inputs):
         share = self.args.surrogate_cross_entropy_share
         if share:
-            cross_entropy, outputs = super().compute_loss(model, dict(inputs), return_outputs=True)
+            cross_entropy, outputs = self._cross_entropy(model, inputs)
         else:
             cross_entropy, outputs = None, model(**self.task.without_labels(model, inputs))
         features = self.task.features(model, outputs, inputs, self.surrogate.reads)

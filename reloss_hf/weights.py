@@ -70,8 +70,7 @@ def _span_weights(loss: SurrogateLoss, predictions: Predictions) -> tuple[Tensor
     scores = {name: loss.from_logits(value) for name, value in zip(names, logits, strict=True)}
     gradients = torch.autograd.grad(loss(predictions.features | scores).sum(), logits)
     probabilities = gold_log_probs(predictions.features).exp()
-    slopes = [
-        g.gather(1, gold) for g, gold in zip(gradients, predictions.features["gold_span"].split(1, 1), strict=True)
-    ]
+    first = predictions.features["gold_spans"][:, 0]
+    slopes = [g.gather(1, gold) for g, gold in zip(gradients, first.split(1, 1), strict=True)]
     movable = probabilities < 0.9999  # a certain target cannot gain: its weight is 0 / 0
     return probabilities[movable], (-2 * torch.cat(slopes, 1) / (1 - probabilities))[movable]

@@ -157,9 +157,10 @@ def test_weights_of_spans_are_measured_over_the_positions_of_the_window():
     gold = torch.randint(0, 9, (60, 2), generator=draw).sort(1).values
     window = torch.ones(60, 9, dtype=torch.bool)
     spans = scores | {
-        "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window), "gold_span": gold,
+        "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window),
+        "tokens": torch.arange(1, 10).repeat(60, 1), "gold_spans": gold.unsqueeze(1),
     }  # fmt: skip
-    padded = {name: value if name == "gold_span" else pad(value, (0, 5)) for name, value in spans.items()}
+    padded = {name: value if name == "gold_spans" else pad(value, (0, 5)) for name, value in spans.items()}
     texts = [{"prediction_text": str(i)} for i in range(60)]
     found = [
         weight_curve(loss(), Predictions(features, texts, texts, torch.zeros(60, dtype=torch.long)))

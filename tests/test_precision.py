@@ -18,7 +18,14 @@ from reloss_hf.tasks import Candidate, QuestionAnsweringTask, TokenSequenceTask
 TOKENS = (
     "LogNgramSurrogate", "NgramSurrogate", "TransformerTokenSurrogate", "TokenCrossEntropy", "TokenErrorProbability",
 )  # fmt: skip
-SPANS = ("SharpenedF1Surrogate", "OverlapSurrogate", "SpanSurrogateMLP", "ExpectedF1Loss", "SpanCrossEntropy")
+SPANS = (
+    "AnswersSurrogate",
+    "SharpenedF1Surrogate",
+    "OverlapSurrogate",
+    "SpanSurrogateMLP",
+    "ExpectedF1Loss",
+    "SpanCrossEntropy",
+)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 

@@ -23,7 +23,7 @@ from reloss_hf import (
 from reloss_hf.surrogates import surrogate_class
 from reloss_hf.tasks import Candidate, QuestionAnsweringTask, task_for
 
-SURROGATES = ("ExpectedF1Loss", "SpanSurrogateMLP", "OverlapSurrogate", "SharpenedF1Surrogate")
+SURROGATES = ("AnswersSurrogate", "ExpectedF1Loss", "SpanSurrogateMLP", "OverlapSurrogate", "SharpenedF1Surrogate")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,8 @@ def generator():
 
 
 def test_surrogate_of_f1_is_learned_ranks_better_than_cross_entropy_and_trains_the_model(make_trainer):
-    trainer = make_trainer(make_model(), metric="squad", arguments={"max_steps": 300, "warmup_steps": 50})
+    arguments = {"max_steps": 300, "warmup_steps": 50, "surrogate_class": "SharpenedF1Surrogate"}
+    trainer = make_trainer(make_model(), metric="squad", arguments=arguments)
     trainer.train()
     report = trainer.surrogate_report
     assert report.metric == "squad" and report.surrogate == "SharpenedF1Surrogate" and report.objection is None
@@ -100,9 +101,22 @@ def test_surrogate_of_f1_is_learned_ranks_better_than_cross_entropy_and_trains_t
     assert all(len(text.split()) <= 4 for text in references)
 
 
+def test_all_gold_answers_are_learned_from_and_with_one_alone_cross_entropy_stays(make_trainer, toy):
+    several = prepare_features(make_examples(1500, golds=3), toy[0], 64, 16)
+    trainer = make_trainer(train=several, metric="squad", arguments={"max_steps": 200})
+    trainer.train()
+    assert trainer.surrogate_report.surrogate == "AnswersSurrogate"
+    assert trainer.predictions.features["gold_spans"].shape[1:] == (3, 2)
+    texts = [row["answers"]["text"] for row in trainer.predictions.references]
+    assert all(1 <= len(answers) <= 2 and answers[0].split()[0] == answers[-1].split()[0] for answers in texts)
+    alone = make_trainer(metric="squad", arguments={"max_steps": 200})
+    alone.train()
+    assert alone.surrogate is None and "no better than cross-entropy" in alone.surrogate_report.objection
+
+
 @pytest.mark.parametrize("name", SURROGATES)
 def test_model_learns_from_random_start_on_each_surrogate(make_trainer, name):
-    arguments = {"max_steps": 600, "warmup_steps": 200, "per_device_train_batch_size": 64, "surrogate_start": 0}
+    arguments = {"max_steps": 1500, "warmup_steps": 200, "per_device_train_batch_size": 64, "surrogate_start": 0}
     torch.manual_seed(0)
     trainer = make_trainer(make_model(), surrogate=surrogate_class(name)(), arguments=arguments)
     trainer.train()
@@ -198,7 +212,8 @@ def test_corruption_spoils_predictions_and_improvement_mends_them(toy):
 def test_null_answers_are_learned_with_squad_v2(make_trainer, toy):
     tokenizer = toy[0]
     train = prepare_features(make_examples(1500, unanswerable=0.3), tokenizer, 64, 16)
-    trainer = make_trainer(train=train, metric=SquadV2(), arguments={"max_steps": 200})
+    arguments = {"max_steps": 200, "surrogate_class": "SharpenedF1Surrogate"}
+    trainer = make_trainer(train=train, metric=SquadV2(), arguments=arguments)
     trainer.train()
     assert trainer.surrogate_report.objection is None
     references = [row["answers"]["text"] for row in trainer.predictions.references]

@@ -1,11 +1,14 @@
 """Losses on spans."""
 
 import itertools
+import re
 
 import pytest
 import torch
 
 from reloss_hf import (
+    AnswersCrossEntropy,
+    AnswersSurrogate,
     ExpectedF1Loss,
     OverlapSurrogate,
     SharpenedF1Surrogate,
@@ -14,14 +17,25 @@ from reloss_hf import (
     SurrogateLoss,
     gradient_penalty,
 )
+from reloss_hf.squad_scores import normalize, token_f1
 from reloss_hf.surrogates.spans import best_spans
 
-LOSSES = (SpanCrossEntropy, ExpectedF1Loss, SpanSurrogateMLP, OverlapSurrogate, SharpenedF1Surrogate)
+LOSSES = (
+    SpanCrossEntropy,
+    AnswersCrossEntropy,
+    AnswersSurrogate,
+    ExpectedF1Loss,
+    SpanSurrogateMLP,
+    OverlapSurrogate,
+    SharpenedF1Surrogate,
+)
 CONTEXT = slice(4, 17)  # of 18 positions: null, three of the question, the context, a separator
 
 
-def make_features(start_logits, end_logits, spans):
+def make_features(start_logits, end_logits, spans, tokens=None):
+    """One gold answer a row, or several; all tokens of the window differ, unless they are given."""
     n, length = start_logits.shape
+    spans, tokens = torch.tensor(spans), torch.arange(1, length + 1).expand(n, -1) if tokens is None else tokens
     context, null = torch.zeros(n, length, dtype=torch.bool), torch.zeros(n, length, dtype=torch.bool)
     context[:, CONTEXT] = True
     null[:, 0] = True
@@ -31,7 +45,8 @@ def make_features(start_logits, end_logits, spans):
         "position_mask": torch.ones_like(context),
         "context_mask": context,
         "null_mask": null,
-        "gold_span": torch.tensor(spans),
+        "tokens": tokens * context,
+        "gold_spans": spans if spans.ndim == 3 else spans.unsqueeze(1),
     }
 
 
@@ -65,12 +80,28 @@ def test_expected_f1_equals_the_sum_over_all_pairs(width):
     features = random_features()
     start, end = features["start_log_probs"].exp(), features["end_log_probs"].exp()
     naive = [
-        naive_expected_f1(start[i], end[i], tuple(span), width) for i, span in enumerate(features["gold_span"].tolist())
+        naive_expected_f1(start[i], end[i], tuple(span), width)
+        for i, span in enumerate(features["gold_spans"][:, 0].tolist())
     ]
     torch.testing.assert_close(ExpectedF1Loss(width)(features), torch.tensor(naive))
 
 
-def test_memory_of_expected_f1_does_not_depend_on_the_length_of_the_window():
+@pytest.mark.parametrize("loss", [ExpectedF1Loss, SharpenedF1Surrogate])
+def test_a_span_is_worth_the_official_f1_of_its_text_with_the_best_gold_answer(loss):
+    words = re.findall(r"\S+", "- who is - The big dog , the dog and a cat . old cat x -")
+    numbers = {"": 0}
+    tokens = torch.tensor([[numbers.setdefault(normalize(word), len(numbers)) for word in words]])
+    golds = [(4, 6), (12, 12), (14, 15), (0, 0)]
+    references = [" ".join(words[start : end + 1]) for start, end in golds[:3]]
+    for start, end in itertools.combinations_with_replacement(range(4, 17), 2):
+        text = " ".join(words[start : end + 1])
+        hot = torch.nn.functional.one_hot(torch.tensor([[start], [end]]), 18).float().log()
+        found = 1 - loss()(make_features(*hot, [golds], tokens)).item()
+        official = max(token_f1(text, reference) for reference in references)
+        assert found == pytest.approx(official, abs=1e-6), text
+
+
+def test_memory_of_expected_f1_grows_as_the_window_does():
     largest = []
     for length in (512, 4096):
         logits = torch.randn(2, length, requires_grad=True)
@@ -80,7 +111,7 @@ def test_memory_of_expected_f1_does_not_depend_on_the_length_of_the_window():
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             ExpectedF1Loss()(features).sum().backward()
         largest.append(max(size for size in sizes))
-    assert largest[1] == max(largest[0], 2 * 4096)
+    assert largest[1] <= 8 * largest[0]
 
 
 @pytest.mark.parametrize("sharpness", [0.7, 1.0, 3.0])
@@ -92,7 +123,7 @@ def test_sharpened_f1_equals_the_sum_over_all_spans_that_are_decoded_from(sharpn
     context = range(CONTEXT.start, CONTEXT.stop)
     pairs = [(0, 0), *((s, e) for s in context for e in context if s <= e < s + width)]
     naive = []
-    for i, span in enumerate(features["gold_span"].tolist()):
+    for i, span in enumerate(features["gold_spans"][:, 0].tolist()):
         scale = sum(start[i, s] * end[i, e] for s, e in pairs) ** -0.5
         naive.append(naive_expected_f1(start[i] * scale, end[i] * scale, tuple(span), width))
     torch.testing.assert_close(surrogate(features), torch.tensor(naive))
@@ -106,14 +137,16 @@ def test_very_sharp_f1_is_the_f1_of_the_decoded_span():
     spans, scores = best_spans(start, end, features["context_mask"])
     spans[start[:, 0] + end[:, 0] > scores] = 0
     hot = torch.nn.functional.one_hot(spans, 18)
-    hard = [naive_expected_f1(*hot[i].float(), tuple(s), 30) for i, s in enumerate(features["gold_span"].tolist())]
+    hard = [
+        naive_expected_f1(*hot[i].float(), tuple(s), 30) for i, s in enumerate(features["gold_spans"][:, 0].tolist())
+    ]
     torch.testing.assert_close(surrogate(features), torch.tensor(hard))
 
 
 def test_one_value_for_each_example_whatever_is_added_to_its_logits(loss):
     features = random_features()
     shifted = make_features(
-        features["start_log_probs"] + 7, features["end_log_probs"] - 300, features["gold_span"].tolist()
+        features["start_log_probs"] + 7, features["end_log_probs"] - 300, features["gold_spans"][:, 0].tolist()
     )
     values = loss(features)
     assert values.shape == (12,) and values.dtype == torch.float32
@@ -124,7 +157,7 @@ def test_one_value_for_each_example_whatever_is_added_to_its_logits(loss):
 def test_positions_that_only_pad_a_batch_change_nothing(loss):
     features = random_features()
     padded = {
-        name: value if name == "gold_span" else torch.nn.functional.pad(value, (0, 5))
+        name: value if name == "gold_spans" else torch.nn.functional.pad(value, (0, 5))
         for name, value in features.items()
     }
     torch.testing.assert_close(loss(padded), loss(features))
@@ -155,12 +188,31 @@ def test_gradient_agrees_with_finite_differences(loss):
     assert torch.autograd.gradgradcheck(score, (start, end))
 
 
-@pytest.mark.parametrize("loss", [SpanCrossEntropy, ExpectedF1Loss, SpanSurrogateMLP])
+@pytest.mark.parametrize("best", [1e-3, 0.3, 1.0, 20.0])
+def test_answers_count_as_often_as_they_are_given_and_the_null_position_fills_up(best):
+    features = random_features(n=3)
+    features["gold_spans"] = torch.tensor([[(4, 5), (4, 5), (7, 9)], [(10, 12), (0, 0), (0, 0)], [(0, 0)] * 3])
+    answers = [[(4, 5), (4, 5), (7, 9)], [(10, 12)], [(0, 0)]]
+    surrogate = AnswersSurrogate()
+    torch.nn.init.constant_(surrogate.best, torch.tensor(best).expm1().log())
+    log_probs = [
+        torch.tensor([(features["start_log_probs"][row, s] + features["end_log_probs"][row, e]) / 2 for s, e in spans])
+        for row, spans in enumerate(answers)
+    ]
+    means = torch.stack([-values.mean() for values in log_probs])
+    torch.testing.assert_close(AnswersCrossEntropy()(features), means)
+    powers = torch.stack([-(best * values.double()).exp().mean().log().float() / best for values in log_probs])
+    torch.testing.assert_close(surrogate(features).detach(), powers, atol=1e-3, rtol=1e-3)
+    if best < 0.01:
+        torch.testing.assert_close(powers, means, atol=0.02, rtol=0.01)
+
+
+@pytest.mark.parametrize("loss", [SpanCrossEntropy, AnswersCrossEntropy, ExpectedF1Loss, SpanSurrogateMLP])
 def test_moving_probability_from_any_position_to_the_gold_one_never_raises_the_loss(loss):
     loss = loss()
     for seed in range(5):
         features = random_features(n=60, scale=1 + 2 * seed, seed=seed)
-        for name, gold in zip(("start_log_probs", "end_log_probs"), features["gold_span"].T, strict=True):
+        for name, gold in zip(("start_log_probs", "end_log_probs"), features["gold_spans"][:, 0].T, strict=True):
             before = features[name].exp()
             for position in range(18):
                 moved = before.clone()

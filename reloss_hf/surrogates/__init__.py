@@ -2,6 +2,8 @@
 
 from .base import Features, SurrogateLoss, surrogate_class, weighted_mean
 from .spans import (
+    AnswersCrossEntropy,
+    AnswersSurrogate,
     ExpectedF1Loss,
     OverlapSurrogate,
     SharpenedF1Surrogate,
@@ -21,6 +23,8 @@ from .tokens import (
 )
 
 __all__ = [
+    "AnswersCrossEntropy",
+    "AnswersSurrogate",
     "ExpectedF1Loss",
     "Features",
     "LogNgramSurrogate",

@@ -2,7 +2,8 @@
 
 They read the probabilities that the model gives to each position of a window as the start and as the end of the
 answer. A span is a start and an end not before it, both in the context; the null answer, for a question without one,
-starts and ends at the null position (the `[CLS]` token). The overlap of two spans is counted in tokens.
+starts and ends at the null position (the `[CLS]` token). Spans are compared as SQuAD's scores compare texts, by the
+bags of their tokens, wherever these stand, without articles and punctuation; the best of several gold answers counts.
 
 | feature | shape | meaning |
 |---|---|---|
@@ -11,13 +12,18 @@ starts and ends at the null position (the `[CLS]` token). The overlap of two spa
 | `position_mask` | `(n, L)` | the positions of the window; probabilities are normalised over them |
 | `context_mask` | `(n, L)` | where an answer may start and end |
 | `null_mask` | `(n, L)` | the null position |
-| `gold_span` | `(n, 2)` | the gold start and end, inclusive; both at the null position where there is no answer |
+| `tokens` | `(n, L)` | the token at each position of the context; 0 where it does not count |
+| `gold_spans` | `(n, G, 2)` | start and end, inclusive, of the gold answers; where there are fewer, the null position |
+
+The first gold answer is the one of cross-entropy.
 
 | loss | learned | reads | never raised by probability that moves to the gold |
 |---|---|---|---|
-| `SpanCrossEntropy` | nothing | gold positions | start or end, from any other |
-| `ExpectedF1Loss` | nothing | all spans | start or end, from any other |
-| `SpanSurrogateMLP` | a network | gold positions | start or end, from any other |
+| `SpanCrossEntropy` | nothing | first gold positions | start or end, from any other |
+| `AnswersCrossEntropy` | nothing | all gold positions | start or end, from one that is not gold |
+| `AnswersSurrogate` | 1 number | all gold positions | start or end, from one that is not gold |
+| `ExpectedF1Loss` | nothing | all spans | span, from a disjoint one |
+| `SpanSurrogateMLP` | a network | first gold positions | start or end, from any other |
 | `OverlapSurrogate` | 9 numbers | all spans | span, from a disjoint one |
 | `SharpenedF1Surrogate` | 1 number | all spans | span, from a disjoint one |
 """
@@ -45,7 +51,7 @@ class SpanSurrogate(SurrogateLoss):
     """Base of the losses that read the scores of starts and ends."""
 
     task = "question_answering"
-    reads = ("start_log_probs", "end_log_probs", "position_mask", "gold_span")
+    reads = ("start_log_probs", "end_log_probs", "position_mask", "gold_spans")
 
     @abstractmethod
     def score(self, features: Features) -> Tensor: ...
@@ -70,8 +76,42 @@ class SpanCrossEntropy(SpanSurrogate):
         return self.cross_entropy(features)
 
 
+class AnswersCrossEntropy(SpanSurrogate):
+    """Cross-entropy with all gold answers, its mean over them: the hand-made loss that knows them all.
+
+    An answer that several annotators gave counts as often.
+    """
+
+    reads = (*SpanSurrogate.reads, "null_mask")
+
+    def score(self, features: Features) -> Tensor:
+        return -(all_gold_log_probs(features).mean(2) * gold_shares(features)).sum(1)
+
+
+class AnswersSurrogate(SpanSurrogate):
+    """Cross-entropy with all gold answers, more with the one that the model thinks best.
+
+    `-1/b · log mean_g exp(b · log p_g)`, where `log p_g` is the mean of the log-probabilities of the start and the end
+    of gold answer `g`: from the mean over the answers (`b` near 0), over their marginal likelihood (`b = 1`), to the
+    best answer alone. An answer that several annotators gave counts as often.
+
+    Learned: `b`, above 0, and the scale of the loss.
+    """
+
+    reads = AnswersCrossEntropy.reads
+
+    def __init__(self):
+        super().__init__()
+        self.best = nn.Parameter(inverse_softplus(0.3))
+
+    def score(self, features: Features) -> Tensor:
+        best = softplus(self.best).clamp(min=1e-3)
+        log_probs, share = all_gold_log_probs(features).mean(2), gold_shares(features)
+        return -(best * log_probs + share.log()).logsumexp(1) / best
+
+
 class ExpectedF1Loss(SpanSurrogate):
-    """The exact expected F1, `1 - Σ_{s≤e, e-s<w} p(s) p(e) F1(s, e)`: the hand-made rival of every learned surrogate.
+    """The expected F1, `1 - Σ_{s≤e, e-s<w} p(s) p(e) F1(s, e)`: the hand-made rival of every learned surrogate.
 
     For a question without an answer it is `1 - p(null start) p(null end)`.
 
@@ -82,14 +122,14 @@ class ExpectedF1Loss(SpanSurrogate):
         max_answer_length: `w`, in tokens; longer spans count as wrong.
     """
 
-    reads = (*SpanSurrogate.reads, "context_mask", "null_mask")
+    reads = (*SpanSurrogate.reads, "context_mask", "null_mask", "tokens")
 
     def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
         super().__init__()
         self.max_answer_length = max_answer_length
 
     def score(self, features: Features) -> Tensor:
-        spans = overlapping_spans(features, self.max_answer_length)
+        spans = scored_spans(features, self.max_answer_length)
         return 1 - spans.expected(spans.f1).squeeze(1)
 
 
@@ -117,8 +157,8 @@ class SharpenedF1Surrogate(SpanSurrogate):
         spans = self._sharpened_spans(features)
         return 1 - spans.expected(spans.f1).squeeze(1)
 
-    def _sharpened_spans(self, features: Features) -> "OverlappingSpans":
-        return overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
+    def _sharpened_spans(self, features: Features) -> "ScoredSpans":
+        return scored_spans(features, self.max_answer_length, softplus(self.sharpness))
 
 
 class OverlapSurrogate(SharpenedF1Surrogate):
@@ -172,14 +212,14 @@ class SpanSurrogateMLP(SpanSurrogate):
 
 
 @dataclass
-class OverlappingSpans:
-    """All spans of at most `w` tokens that share a token with the gold span: `R` starts, `w` lengths.
+class ScoredSpans:
+    """All spans of at most `w` tokens, by start and length, and what each is worth.
 
     Attributes:
-        probability: of each, 0 where the span is not in the context; shape `(n, R, w)`.
-        precision: the share of the span's tokens that are gold, likewise; 0 where none is.
-        recall: the share of the gold tokens that are in the span.
-        f1: their harmonic mean.
+        probability: of each, 0 where the span is not in the context; shape `(n, L, w)`.
+        precision: the share of the span's tokens that a gold answer has, likewise.
+        recall: the share of a gold answer's tokens that the span has, likewise.
+        f1: their harmonic mean, likewise.
         null: probability of the null answer, shape `(n,)`.
         gold_is_null: whether it is the gold answer, shape `(n,)`.
     """
@@ -192,15 +232,13 @@ class OverlappingSpans:
     gold_is_null: Tensor
 
     def expected(self, *values: Tensor) -> Tensor:
-        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing overlaps and 1 on the gold span; `(n, values)`."""
-        sums = self.probability.flatten(1).unsqueeze(1) @ torch.stack(values, dim=-1).flatten(1, 2)
-        return torch.where(self.gold_is_null[:, None], self.null[:, None], sums.squeeze(1))
+        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing is shared and 1 on a gold span; `(n, values)`."""
+        sums = torch.stack([(self.probability * value).sum((1, 2)) for value in values], dim=1)
+        return torch.where(self.gold_is_null[:, None], self.null[:, None], sums)
 
 
-def overlapping_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> OverlappingSpans:
-    """The spans that overlap the gold one; no other adds to an expected overlap.
-
-    Memory is in proportion to `L + (w + longest gold span) · w`.
+def scored_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> ScoredSpans:
+    """The spans, their probabilities, and how far they agree with the gold answers.
 
     Args:
         features: those of `ExpectedF1Loss.reads`.
@@ -208,43 +246,50 @@ def overlapping_spans(features: Features, max_answer_length: int, sharpness: Ten
         sharpness: None for the probabilities `p(s) p(e)`, which pairs that are no spans have a part of; else those of
             `SharpenedF1Surrogate`.
     """
-    context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_span"].long()
+    context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_spans"].long()
     start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))
-    max_answer_length = min(max_answer_length, start.shape[1])
+    width = min(max_answer_length, start.shape[1])
     if sharpness is None:
         start, end = start.log_softmax(1), end.log_softmax(1)
     else:
         start, end = sharpness * start, sharpness * end
     null = sum(scores.masked_fill(~null_mask, _MASKED_SCORE).amax(1) for scores in (start, end))
     start, end = (scores.masked_fill(~context, _MASKED_SCORE) for scores in (start, end))
-    log_total = torch.zeros_like(null)
+    log_probability = start.unsqueeze(2) + _spans_from(end, width)
     if sharpness is not None:
-        log_total = _logaddexp((start + _windowed_logsumexp(end, max_answer_length)).logsumexp(1), null)
-
-    first, last = gold[:, :1, None], gold[:, 1:, None]
-    gold_length = last - first + 1
-    starts = torch.arange(1 - max_answer_length, int(gold_length.max()), device=gold.device)[None, :, None] + first
-    lengths = torch.arange(1, max_answer_length + 1, device=gold.device)[None, None, :]
-    ends = starts + lengths - 1
-    overlap = (torch.minimum(ends, last) - torch.maximum(starts, first) + 1).clamp(min=0)
-    return OverlappingSpans(
-        probability=(_gather(start, starts) + _gather(end, ends) - log_total[:, None, None]).exp(),
-        precision=(overlap / lengths).to(start),
-        recall=(overlap / gold_length).to(start),
-        f1=(2 * overlap / (lengths + gold_length)).to(start),
-        null=(null - log_total).exp(),
-        gold_is_null=null_mask.gather(1, gold[:, :1]).squeeze(1),
+        log_total = torch.cat([log_probability.flatten(1), null[:, None]], dim=1).logsumexp(1)
+        log_probability, null = log_probability - log_total[:, None, None], null - log_total
+    precision, recall, f1 = (best.to(start) for best in _agreement(features["tokens"], gold, width))
+    return ScoredSpans(
+        probability=log_probability.exp(),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        null=null.exp(),
+        gold_is_null=null_mask.gather(1, gold[:, 0, :1]).squeeze(1),
     )
 
 
 def gold_log_probs(features: Features) -> Tensor:
-    """Log-probabilities of the gold start and end, normalised over the positions of the window; shape `(n, 2)`."""
+    """Log-probabilities of the first gold start and end, normalised over the positions of the window; `(n, 2)`."""
+    return all_gold_log_probs(features)[:, 0]
+
+
+def all_gold_log_probs(features: Features) -> Tensor:
+    """Likewise of all gold answers; shape `(n, G, 2)`."""
     columns = []
     for column, name in enumerate(("start_log_probs", "end_log_probs")):
         logits = _scores(features, name)
-        gold = features["gold_span"][:, column : column + 1].long()
+        gold = features["gold_spans"][..., column].long()
         columns.append(logits.gather(1, gold) - logits.logsumexp(1, keepdim=True))
-    return torch.cat(columns, dim=1)
+    return torch.stack(columns, dim=2)
+
+
+def gold_shares(features: Features) -> Tensor:
+    """What share of a row's gold answers each is, 0 where the null position only fills up; shape `(n, G)`."""
+    is_null = features["null_mask"].gather(1, features["gold_spans"][..., 0].long())
+    counts = (~is_null | is_null.all(1, keepdim=True)).to(features["start_log_probs"])
+    return counts / counts.sum(1, keepdim=True)
 
 
 def best_spans(
@@ -265,8 +310,7 @@ def best_spans(
     start = start_logits.float().clamp(min=_LOWEST_SCORE).masked_fill(outside, _MASKED_SCORE)
     end = end_logits.float().clamp(min=_LOWEST_SCORE).masked_fill(outside, _MASKED_SCORE)
     width = min(max_answer_length, start.shape[1])
-    ends = nn.functional.pad(end, (0, width - 1), value=_MASKED_SCORE).unfold(1, width, 1)
-    best_end, length = ends.max(2)
+    best_end, length = _spans_from(end, width).max(2)
     score, first = (start + best_end).max(1)
     return torch.stack([first, first + length.gather(1, first[:, None]).squeeze(1)], dim=1), score
 
@@ -276,29 +320,28 @@ def _scores(features: Features, name: str) -> Tensor:
     return features[name].clamp(min=_LOWEST_SCORE).masked_fill(~features["position_mask"], _MASKED_SCORE)
 
 
-def _gather(scores: Tensor, positions: Tensor) -> Tensor:
-    """`scores[i, positions[i, ...]]`, low where a position lies outside; `positions` has three dimensions."""
-    outside = (positions < 0) | (positions >= scores.shape[1])
-    flat = positions.clamp(0, scores.shape[1] - 1).flatten(1)
-    return scores.gather(1, flat).view(positions.shape).masked_fill(outside, _MASKED_SCORE)
+def _spans_from(end: Tensor, width: int) -> Tensor:
+    """`out[:, s, k] = end[:, s + k]`: the scores of the ends of all spans; low beyond the window."""
+    return nn.functional.pad(end, (0, width - 1), value=_MASKED_SCORE).unfold(1, width, 1)
 
 
-def _windowed_logsumexp(scores: Tensor, width: int) -> Tensor:
-    """`out[:, s] = logsumexp(scores[:, s : s + width])`, from blocks whose sizes are powers of two."""
+@torch.no_grad()
+def _agreement(tokens: Tensor, gold: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Precision, recall and F1 of all spans, each of the gold answer that it is highest for; shape `(n, L, width)`."""
 
-    def shifted(values: Tensor, by: int) -> Tensor:
-        return nn.functional.pad(values[:, by:], (0, by), value=_MASKED_SCORE)
+    def spans(values: Tensor) -> Tensor:
+        """`out[..., s, k] = values[..., s + k]`."""
+        return nn.functional.pad(values, (0, width - 1)).unfold(-1, width, 1)
 
-    total, done, size = torch.full_like(scores, _MASKED_SCORE), 0, 1
-    while done < width:
-        if width & size:
-            total = _logaddexp(total, shifted(scores, done))
-            done += size
-        scores = _logaddexp(scores, shifted(scores, size))
-        size *= 2
-    return total
-
-
-def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
-    """As `torch.logaddexp`, whose double backward is NaN where the two are far apart."""
-    return torch.stack([left, right]).logsumexp(0)
+    counted, places = tokens > 0, torch.arange(tokens.shape[1], device=tokens.device)
+    in_gold = (places >= gold[..., :1]) & (places <= gold[..., 1:]) & counted.unsqueeze(1)
+    gold_length = in_gold.sum(-1)
+    gold_places = (~in_gold).to(torch.uint8).argsort(dim=-1, stable=True)[..., : max(1, int(gold_length.max()))]
+    gold_tokens = (tokens.unsqueeze(1) * in_gold).gather(-1, gold_places)
+    times_in_gold = (tokens[:, None, :, None] == gold_tokens.unsqueeze(2)).sum(-1) * counted.unsqueeze(1)
+    of_span = spans(tokens)
+    earlier_in_span = (of_span.unsqueeze(3) == of_span.unsqueeze(2)).tril(-1).sum(-1)
+    shared = (earlier_in_span.unsqueeze(1) < spans(times_in_gold)).cumsum(-1)
+    length, gold_length = spans(counted).cumsum(-1).unsqueeze(1), gold_length[..., None, None]
+    totals = length, gold_length, (length + gold_length) / 2
+    return tuple((shared / total.clamp(min=0.5)).amax(1) for total in totals)

@@ -46,10 +46,12 @@ class Task(ABC):
 
     Attributes:
         name: matches `SurrogateLoss.task`.
+        columns: of the data set, that features are made from and the model does not take.
         default_surrogate: the class that is learned when the user names none.
     """
 
     name: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):

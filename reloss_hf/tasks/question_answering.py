@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import datasets
@@ -11,7 +12,8 @@ from torch import Tensor
 from ..metrics import GroupMetric
 from ..predictions import Predictions
 from ..squad_features import null_token_id
-from ..surrogates import SharpenedF1Surrogate
+from ..squad_scores import normalize
+from ..surrogates import AnswersSurrogate
 from ..surrogates.spans import best_spans
 from .base import Candidate, Inputs, Task, uniform_draws
 
@@ -20,7 +22,8 @@ _NEAR = 6
 
 
 class QuestionAnsweringTask(Task):
-    """Gold answers are `start_positions` and `end_positions`. See `surrogates.spans` for the features.
+    """Gold answers are `gold_spans`, or the one of `start_positions` and `end_positions` where a data set has no such
+    column. See `surrogates.spans` for the features.
 
     A batch holds no texts: predictions and references are the tokens of the spans, decoded, in the format of the
     `squad` metrics. Each window is a question of its own. Its id comes from its tokens and answer, so that it is the
@@ -31,7 +34,8 @@ class QuestionAnsweringTask(Task):
     """
 
     name = "question_answering"
-    default_surrogate = SharpenedF1Surrogate
+    columns = ("gold_spans",)
+    default_surrogate = AnswersSurrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -55,7 +59,8 @@ class QuestionAnsweringTask(Task):
         return torch.tensor(len(inputs["start_positions"]))
 
     def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
-        return {name: value for name, value in inputs.items() if name not in ("start_positions", "end_positions")}
+        labels = ("start_positions", "end_positions", *self.columns)
+        return {name: value for name, value in inputs.items() if name not in labels}
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -85,11 +90,11 @@ class QuestionAnsweringTask(Task):
         self.require_generation()
 
     def sample_pair(self) -> tuple[dict, dict]:
-        return _prediction("sample", "a small answer"), _reference("sample", "a small answer", 0)
+        return _prediction("sample", "a small answer"), _reference("sample", ["a small answer"], [0])
 
     def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
         super().try_metric(metric, dataset, group_size)
-        prediction, reference = _prediction("sample", ""), _reference("sample", "", 0, has_answer=False)
+        prediction, reference = _prediction("sample", ""), _reference("sample", [], [])
         try:
             metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
         except RuntimeError:
@@ -110,21 +115,33 @@ class QuestionAnsweringTask(Task):
             features = self._features(start, end, inputs)
         predicted = self._decode_spans(start, end, features)
         if not self.scores_null:
-            answerable = ~features["null_mask"].gather(1, features["gold_span"][:, :1]).squeeze(1)
+            answerable = ~features["null_mask"].gather(1, features["gold_spans"][:, 0, :1]).squeeze(1)
             features, predicted = {k: v[answerable] for k, v in features.items()}, predicted[answerable]
             inputs = {k: v[answerable] for k, v in inputs.items()}
         return self._predictions(features, predicted, inputs, candidate)
 
     def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         context_mask, null_mask = self._masks(inputs)
+        gold_spans = inputs.get("gold_spans")
+        if gold_spans is None:
+            gold_spans = torch.stack([inputs["start_positions"], inputs["end_positions"]], dim=1).unsqueeze(1)
         return {
             "start_log_probs": start_logits.float().log_softmax(-1),
             "end_log_probs": end_logits.float().log_softmax(-1),
             "position_mask": torch.ones_like(context_mask),
             "context_mask": context_mask,
             "null_mask": null_mask,
-            "gold_span": torch.stack([inputs["start_positions"], inputs["end_positions"]], dim=1),
+            "tokens": self._normalised_tokens.to(context_mask.device)[inputs["input_ids"]] * context_mask,
+            "gold_spans": gold_spans,
         }
+
+    @cached_property
+    def _normalised_tokens(self) -> Tensor:
+        """For each token of the vocabulary a number that tokens of the same normalised text share; 0 where nothing is
+        left of it, as of articles and punctuation."""
+        texts = self.processing_class.batch_decode([[token] for token in range(len(self.processing_class))])
+        numbers: dict[str, int] = {"": 0}
+        return torch.tensor([numbers.setdefault(normalize(text), len(numbers)) for text in texts])
 
     def _masks(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Where the context and the null position are, read from the special tokens around question and context.
@@ -172,7 +189,7 @@ class QuestionAnsweringTask(Task):
         draws = uniform_draws(seeds, 6).to(context.device).unflatten(1, (2, 3))
         swapped = []
         for column, logits in enumerate((start, end)):
-            gold = features["gold_span"][:, column]
+            gold = features["gold_spans"][:, 0, column]
             chosen, far, place = draws[:, column].unbind(1)
             if candidate.improve:
                 other = predicted[:, column]
@@ -191,27 +208,31 @@ class QuestionAnsweringTask(Task):
         null = features["null_mask"].int().argmax(1)
         null_probabilities = (features["start_log_probs"] + features["end_log_probs"]).gather(1, null[:, None]).exp()
         ids = [window.tolist() for window in inputs["input_ids"]]
-        golds, nulls = features["gold_span"].tolist(), null.tolist()
+        golds, nulls = features["gold_spans"].tolist(), null.tolist()
         names = [
-            _window_id(tokens, gold, self.processing_class.pad_token_id)
-            for tokens, gold in zip(ids, golds, strict=True)
+            _window_id(tokens, spans[0], self.processing_class.pad_token_id)
+            for tokens, spans in zip(ids, golds, strict=True)
         ]
-        texts = [self._texts(ids, spans, nulls) for spans in (predicted.tolist(), golds)]
+        predicted = [[] if span[0] == null else span for span, null in zip(predicted.tolist(), nulls, strict=True)]
+        answers = [
+            sorted({tuple(span) for span in spans if span[0] != null}) for spans, null in zip(golds, nulls, strict=True)
+        ]
         return Predictions(
             {name: value.detach().cpu() for name, value in features.items()},
-            [_prediction(*row) for row in zip(names, texts[0], null_probabilities.squeeze(1).tolist(), strict=True)],
             [
-                _reference(name, text, gold[0], has_answer=gold[0] != null)
-                for name, text, gold, null in zip(names, texts[1], golds, nulls, strict=True)
+                _prediction(*row)
+                for row in zip(names, self._texts(ids, predicted), null_probabilities.squeeze(1).tolist(), strict=True)
+            ],
+            [
+                _reference(name, self._texts([window] * len(spans), spans), [start for start, _ in spans])
+                for name, window, spans in zip(names, ids, answers, strict=True)
             ],
             torch.full((len(ids),), candidate.id),
         )
 
-    def _texts(self, ids: list[list[int]], spans: list[list[int]], nulls: list[int]) -> list[str]:
-        tokens = [
-            [] if start == null else window[start : end + 1]
-            for window, (start, end), null in zip(ids, spans, nulls, strict=True)
-        ]
+    def _texts(self, ids: list[list[int]], spans: Sequence[Sequence[int]]) -> list[str]:
+        """The text of a span of each row; `""` for an empty one."""
+        tokens = [window[span[0] : span[1] + 1] if span else [] for window, span in zip(ids, spans, strict=True)]
         return [text.strip() for text in self.processing_class.batch_decode(tokens)]
 
 
@@ -234,6 +255,5 @@ def _prediction(name: str, text: str, no_answer_probability: float = 0.0) -> dic
     return {"id": name, "prediction_text": text, "no_answer_probability": no_answer_probability}
 
 
-def _reference(name: str, text: str, start: int, has_answer: bool = True) -> dict[str, Any]:
-    answers = {"text": [text], "answer_start": [start]} if has_answer else {"text": [], "answer_start": []}
-    return {"id": name, "answers": answers}
+def _reference(name: str, texts: list[str], starts: list[int]) -> dict[str, Any]:
+    return {"id": name, "answers": {"text": texts, "answer_start": starts}}
