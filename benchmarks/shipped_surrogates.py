@@ -1,6 +1,6 @@
 """Learn a surrogate that comes with the package, and measure how it orders predictions that it never saw.
 
-    python benchmarks/shipped_surrogates.py --name bleu --metric sacrebleu \
+    python benchmarks/shipped_surrogates.py --name bleu --metric sacrebleu --surrogate_class LogNgramSurrogate \
         --learn_from "Multi30k en-de=out/en-de/warm_start/checkpoint-3269/reloss_state" \
         --transfer "Multi30k de-en=out/de-en/warm_start/checkpoint-1294/reloss_state" \
             "CLDR phrases en-de=out/translation/warm_start/checkpoint-1488/reloss_state"
@@ -17,7 +17,6 @@ from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
 from reloss_hf.diagnosis import diagnose
 from reloss_hf.model_card import write_model_card
 from reloss_hf.surrogates.base import SHIPPED
-from reloss_hf.tasks import TASKS
 
 
 @dataclass
@@ -25,6 +24,7 @@ class Arguments:
     name: str = field(metadata={"help": "Of the surrogate."})
     metric: str = field(metadata={"help": "Its metric."})
     learn_from: str = field(metadata={"help": "NAME=FOLDER of the predictions to learn from."})
+    surrogate_class: str = field(metadata={"help": "What is learned."})
     transfer: list[str] = field(metadata={"help": "NAME=FOLDER of predictions to measure it on."})
 
 
@@ -33,8 +33,7 @@ def main() -> None:
     metric = GroupMetric(args.metric)
     source, _, folder = args.learn_from.rpartition("=")
     predictions = own(folder)
-    task = next(task for task in TASKS if set(task.default_surrogate.reads) <= set(predictions.features))
-    learner = SurrogateLearner(metric, task.default_surrogate.__name__, steps=1000)
+    learner = SurrogateLearner(metric, args.surrogate_class, steps=1000)
     report = learner.learn(predictions)
     surrogate = learner.surrogate
     surrogate.info |= {

@@ -29,10 +29,6 @@ ARMS = (
     "own_prefix_blend",
     "surrogate",
     "NgramSurrogate",
-    "LogNgramSurrogate",
-    "OwnPrefixBlend",
-    "PrefixNgramSurrogate",
-    "PrefixNgramSurrogate_blend_",
     "shuffled_control",
 )
 
@@ -68,21 +64,19 @@ def main() -> None:
 
 
 def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -> dict:
-    if arm.endswith("_blend_"):
-        return changes(experiment, arm.removesuffix("_blend_"), checkpoint) | {"surrogate_cross_entropy_share": 0.5}
     match arm:
         case "cross_entropy":
             return {"surrogate_start": None}
         case "plain_cross_entropy":
             return {"surrogate_start": None, "label_smoothing_factor": 0.0}
         case "one_minus_p":
-            return {"surrogate": TokenErrorProbability()}
+            return {"surrogate": arms.scaled(TokenErrorProbability(), checkpoint)}
         case "ngram_match":
-            return {"surrogate": NgramSurrogate()}
+            return {"surrogate": arms.scaled(NgramSurrogate(), checkpoint)}
         case "minimum_risk":
             return {"surrogate": MinimumRiskLoss()}
         case "surrogate":
-            return {"surrogate_class": None}
+            return {}
         case "own_prefix_blend":
             return {"surrogate": OwnPrefixBlend()}
         case "shuffled_control":
