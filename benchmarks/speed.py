@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from reloss_hf import (
+    AnswersSurrogate,
     ExpectedF1Loss,
     LogNgramSurrogate,
     MinimumRiskLoss,
@@ -220,7 +221,11 @@ def question_trainers() -> dict[str, ReLossTrainer]:
     args = {"output_dir": "out/speed", "report_to": "none", "use_cpu": DEVICE.type == "cpu"}
     trainers = {
         name: ReLossTrainer(args=ReLossTrainingArguments(**args, surrogate_start=0), surrogate=loss, **arguments)
-        for name, loss in (("surrogate", SharpenedF1Surrogate()), ("expected_f1", ExpectedF1Loss()))
+        for name, loss in (
+            ("surrogate", AnswersSurrogate()),
+            ("sharpened_f1", SharpenedF1Surrogate()),
+            ("expected_f1", ExpectedF1Loss()),
+        )
     }
     return trainers | {
         "cross_entropy": ReLossTrainer(args=ReLossTrainingArguments(**args, surrogate_start=None), **arguments),
@@ -267,6 +272,7 @@ def span_batch(rows: int, length: int) -> dict:
         "token_type_ids": (torch.arange(length, device=DEVICE) > 15).long().expand(rows, -1),
         "start_positions": starts,
         "end_positions": starts + 3,
+        "gold_spans": torch.stack([starts + shift for shift in (0, 3, 0, 2, 1, 3)], dim=1).view(rows, 3, 2),
     }
 
 
