@@ -158,7 +158,7 @@ def test_weights_of_spans_are_measured_over_the_positions_of_the_window():
     window = torch.ones(60, 9, dtype=torch.bool)
     spans = scores | {
         "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window),
-        "tokens": torch.arange(1, 10).repeat(60, 1), "gold_spans": gold.unsqueeze(1),
+        "gold_spans": gold.unsqueeze(1),
     }  # fmt: skip
     padded = {name: value if name == "gold_spans" else pad(value, (0, 5)) for name, value in spans.items()}
     texts = [{"prediction_text": str(i)} for i in range(60)]

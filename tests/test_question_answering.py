@@ -116,7 +116,7 @@ def test_all_gold_answers_are_learned_from_and_with_one_alone_cross_entropy_stay
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_model_learns_from_random_start_on_each_surrogate(make_trainer, name):
-    arguments = {"max_steps": 1500, "warmup_steps": 200, "per_device_train_batch_size": 64, "surrogate_start": 0}
+    arguments = {"max_steps": 600, "warmup_steps": 200, "per_device_train_batch_size": 64, "surrogate_start": 0}
     torch.manual_seed(0)
     trainer = make_trainer(make_model(), surrogate=surrogate_class(name)(), arguments=arguments)
     trainer.train()

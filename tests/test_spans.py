@@ -1,7 +1,6 @@
 """Losses on spans."""
 
 import itertools
-import re
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from reloss_hf import (
     SurrogateLoss,
     gradient_penalty,
 )
-from reloss_hf.squad_scores import normalize, token_f1
 from reloss_hf.surrogates.spans import best_spans
 
 LOSSES = (
@@ -32,10 +30,9 @@ LOSSES = (
 CONTEXT = slice(4, 17)  # of 18 positions: null, three of the question, the context, a separator
 
 
-def make_features(start_logits, end_logits, spans, tokens=None):
-    """One gold answer a row, or several; all tokens of the window differ, unless they are given."""
+def make_features(start_logits, end_logits, spans):
+    """One gold answer a row."""
     n, length = start_logits.shape
-    spans, tokens = torch.tensor(spans), torch.arange(1, length + 1).expand(n, -1) if tokens is None else tokens
     context, null = torch.zeros(n, length, dtype=torch.bool), torch.zeros(n, length, dtype=torch.bool)
     context[:, CONTEXT] = True
     null[:, 0] = True
@@ -45,8 +42,7 @@ def make_features(start_logits, end_logits, spans, tokens=None):
         "position_mask": torch.ones_like(context),
         "context_mask": context,
         "null_mask": null,
-        "tokens": tokens * context,
-        "gold_spans": spans if spans.ndim == 3 else spans.unsqueeze(1),
+        "gold_spans": torch.tensor(spans).unsqueeze(1),
     }
 
 
@@ -86,22 +82,7 @@ def test_expected_f1_equals_the_sum_over_all_pairs(width):
     torch.testing.assert_close(ExpectedF1Loss(width)(features), torch.tensor(naive))
 
 
-@pytest.mark.parametrize("loss", [ExpectedF1Loss, SharpenedF1Surrogate])
-def test_a_span_is_worth_the_official_f1_of_its_text_with_the_best_gold_answer(loss):
-    words = re.findall(r"\S+", "- who is - The big dog , the dog and a cat . old cat x -")
-    numbers = {"": 0}
-    tokens = torch.tensor([[numbers.setdefault(normalize(word), len(numbers)) for word in words]])
-    golds = [(4, 6), (12, 12), (14, 15), (0, 0)]
-    references = [" ".join(words[start : end + 1]) for start, end in golds[:3]]
-    for start, end in itertools.combinations_with_replacement(range(4, 17), 2):
-        text = " ".join(words[start : end + 1])
-        hot = torch.nn.functional.one_hot(torch.tensor([[start], [end]]), 18).float().log()
-        found = 1 - loss()(make_features(*hot, [golds], tokens)).item()
-        official = max(token_f1(text, reference) for reference in references)
-        assert found == pytest.approx(official, abs=1e-6), text
-
-
-def test_memory_of_expected_f1_grows_as_the_window_does():
+def test_memory_of_expected_f1_does_not_depend_on_the_length_of_the_window():
     largest = []
     for length in (512, 4096):
         logits = torch.randn(2, length, requires_grad=True)
@@ -111,7 +92,7 @@ def test_memory_of_expected_f1_grows_as_the_window_does():
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             ExpectedF1Loss()(features).sum().backward()
         largest.append(max(size for size in sizes))
-    assert largest[1] <= 8 * largest[0]
+    assert largest[1] == max(largest[0], 2 * 4096)
 
 
 @pytest.mark.parametrize("sharpness", [0.7, 1.0, 3.0])

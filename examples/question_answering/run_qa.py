@@ -108,6 +108,9 @@ def make_experiment(
     model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
 ) -> "Experiment":
     set_seed(args.seed)
+    if data_args.dataset_name is None and data_args.train_file is None:
+        # The example's own questions have one gold answer each, from which AnswersSurrogate has nothing to learn.
+        args.surrogate_class = args.surrogate_class or "SharpenedF1Surrogate"
     raw = load_data(data_args)
     model, tokenizer = load_model(model_args, data_args, raw["train"])
     features = datasets.DatasetDict(

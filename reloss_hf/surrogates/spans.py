@@ -2,8 +2,7 @@
 
 They read the probabilities that the model gives to each position of a window as the start and as the end of the
 answer. A span is a start and an end not before it, both in the context; the null answer, for a question without one,
-starts and ends at the null position (the `[CLS]` token). Spans are compared as SQuAD's scores compare texts, by the
-bags of their tokens, wherever these stand, without articles and punctuation; the best of several gold answers counts.
+starts and ends at the null position (the `[CLS]` token). The overlap of two spans is counted in tokens.
 
 | feature | shape | meaning |
 |---|---|---|
@@ -12,17 +11,16 @@ bags of their tokens, wherever these stand, without articles and punctuation; th
 | `position_mask` | `(n, L)` | the positions of the window; probabilities are normalised over them |
 | `context_mask` | `(n, L)` | where an answer may start and end |
 | `null_mask` | `(n, L)` | the null position |
-| `tokens` | `(n, L)` | the token at each position of the context; 0 where it does not count |
 | `gold_spans` | `(n, G, 2)` | start and end, inclusive, of the gold answers; where there are fewer, the null position |
 
-The first gold answer is the one of cross-entropy.
+The first gold answer is the one of cross-entropy, and that whose overlap is counted.
 
 | loss | learned | reads | never raised by probability that moves to the gold |
 |---|---|---|---|
 | `SpanCrossEntropy` | nothing | first gold positions | start or end, from any other |
 | `AnswersCrossEntropy` | nothing | all gold positions | start or end, from one that is not gold |
 | `AnswersSurrogate` | 1 number | all gold positions | start or end, from one that is not gold |
-| `ExpectedF1Loss` | nothing | all spans | span, from a disjoint one |
+| `ExpectedF1Loss` | nothing | all spans | start or end, from any other |
 | `SpanSurrogateMLP` | a network | first gold positions | start or end, from any other |
 | `OverlapSurrogate` | 9 numbers | all spans | span, from a disjoint one |
 | `SharpenedF1Surrogate` | 1 number | all spans | span, from a disjoint one |
@@ -111,7 +109,7 @@ class AnswersSurrogate(SpanSurrogate):
 
 
 class ExpectedF1Loss(SpanSurrogate):
-    """The expected F1, `1 - Σ_{s≤e, e-s<w} p(s) p(e) F1(s, e)`: the hand-made rival of every learned surrogate.
+    """The exact expected F1, `1 - Σ_{s≤e, e-s<w} p(s) p(e) F1(s, e)`: the hand-made rival of every learned surrogate.
 
     For a question without an answer it is `1 - p(null start) p(null end)`.
 
@@ -122,14 +120,14 @@ class ExpectedF1Loss(SpanSurrogate):
         max_answer_length: `w`, in tokens; longer spans count as wrong.
     """
 
-    reads = (*SpanSurrogate.reads, "context_mask", "null_mask", "tokens")
+    reads = (*SpanSurrogate.reads, "context_mask", "null_mask")
 
     def __init__(self, max_answer_length: int = MAX_ANSWER_LENGTH):
         super().__init__()
         self.max_answer_length = max_answer_length
 
     def score(self, features: Features) -> Tensor:
-        spans = scored_spans(features, self.max_answer_length)
+        spans = overlapping_spans(features, self.max_answer_length)
         return 1 - spans.expected(spans.f1).squeeze(1)
 
 
@@ -157,8 +155,8 @@ class SharpenedF1Surrogate(SpanSurrogate):
         spans = self._sharpened_spans(features)
         return 1 - spans.expected(spans.f1).squeeze(1)
 
-    def _sharpened_spans(self, features: Features) -> "ScoredSpans":
-        return scored_spans(features, self.max_answer_length, softplus(self.sharpness))
+    def _sharpened_spans(self, features: Features) -> "OverlappingSpans":
+        return overlapping_spans(features, self.max_answer_length, softplus(self.sharpness))
 
 
 class OverlapSurrogate(SharpenedF1Surrogate):
@@ -212,14 +210,14 @@ class SpanSurrogateMLP(SpanSurrogate):
 
 
 @dataclass
-class ScoredSpans:
-    """All spans of at most `w` tokens, by start and length, and what each is worth.
+class OverlappingSpans:
+    """All spans of at most `w` tokens that share a token with the gold span: `R` starts, `w` lengths.
 
     Attributes:
-        probability: of each, 0 where the span is not in the context; shape `(n, L, w)`.
-        precision: the share of the span's tokens that a gold answer has, likewise.
-        recall: the share of a gold answer's tokens that the span has, likewise.
-        f1: their harmonic mean, likewise.
+        probability: of each, 0 where the span is not in the context; shape `(n, R, w)`.
+        precision: the share of the span's tokens that are gold, likewise; 0 where none is.
+        recall: the share of the gold tokens that are in the span.
+        f1: their harmonic mean.
         null: probability of the null answer, shape `(n,)`.
         gold_is_null: whether it is the gold answer, shape `(n,)`.
     """
@@ -232,13 +230,15 @@ class ScoredSpans:
     gold_is_null: Tensor
 
     def expected(self, *values: Tensor) -> Tensor:
-        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing is shared and 1 on a gold span; `(n, values)`."""
-        sums = torch.stack([(self.probability * value).sum((1, 2)) for value in values], dim=1)
-        return torch.where(self.gold_is_null[:, None], self.null[:, None], sums)
+        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing overlaps and 1 on the gold span; `(n, values)`."""
+        sums = self.probability.flatten(1).unsqueeze(1) @ torch.stack(values, dim=-1).flatten(1, 2)
+        return torch.where(self.gold_is_null[:, None], self.null[:, None], sums.squeeze(1))
 
 
-def scored_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> ScoredSpans:
-    """The spans, their probabilities, and how far they agree with the gold answers.
+def overlapping_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> OverlappingSpans:
+    """The spans that overlap the gold one; no other adds to an expected overlap.
+
+    Memory is in proportion to `L + (w + longest gold span) · w`.
 
     Args:
         features: those of `ExpectedF1Loss.reads`.
@@ -246,27 +246,32 @@ def scored_spans(features: Features, max_answer_length: int, sharpness: Tensor |
         sharpness: None for the probabilities `p(s) p(e)`, which pairs that are no spans have a part of; else those of
             `SharpenedF1Surrogate`.
     """
-    context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_spans"].long()
+    context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_spans"][:, 0].long()
     start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))
-    width = min(max_answer_length, start.shape[1])
+    max_answer_length = min(max_answer_length, start.shape[1])
     if sharpness is None:
         start, end = start.log_softmax(1), end.log_softmax(1)
     else:
         start, end = sharpness * start, sharpness * end
     null = sum(scores.masked_fill(~null_mask, _MASKED_SCORE).amax(1) for scores in (start, end))
     start, end = (scores.masked_fill(~context, _MASKED_SCORE) for scores in (start, end))
-    log_probability = start.unsqueeze(2) + _spans_from(end, width)
+    log_total = torch.zeros_like(null)
     if sharpness is not None:
-        log_total = torch.cat([log_probability.flatten(1), null[:, None]], dim=1).logsumexp(1)
-        log_probability, null = log_probability - log_total[:, None, None], null - log_total
-    precision, recall, f1 = (best.to(start) for best in _agreement(features["tokens"], gold, width))
-    return ScoredSpans(
-        probability=log_probability.exp(),
-        precision=precision,
-        recall=recall,
-        f1=f1,
-        null=null.exp(),
-        gold_is_null=null_mask.gather(1, gold[:, 0, :1]).squeeze(1),
+        log_total = _logaddexp((start + _windowed_logsumexp(end, max_answer_length)).logsumexp(1), null)
+
+    first, last = gold[:, :1, None], gold[:, 1:, None]
+    gold_length = last - first + 1
+    starts = torch.arange(1 - max_answer_length, int(gold_length.max()), device=gold.device)[None, :, None] + first
+    lengths = torch.arange(1, max_answer_length + 1, device=gold.device)[None, None, :]
+    ends = starts + lengths - 1
+    overlap = (torch.minimum(ends, last) - torch.maximum(starts, first) + 1).clamp(min=0)
+    return OverlappingSpans(
+        probability=(_gather(start, starts) + _gather(end, ends) - log_total[:, None, None]).exp(),
+        precision=(overlap / lengths).to(start),
+        recall=(overlap / gold_length).to(start),
+        f1=(2 * overlap / (lengths + gold_length)).to(start),
+        null=(null - log_total).exp(),
+        gold_is_null=null_mask.gather(1, gold[:, :1]).squeeze(1),
     )
 
 
@@ -310,7 +315,8 @@ def best_spans(
     start = start_logits.float().clamp(min=_LOWEST_SCORE).masked_fill(outside, _MASKED_SCORE)
     end = end_logits.float().clamp(min=_LOWEST_SCORE).masked_fill(outside, _MASKED_SCORE)
     width = min(max_answer_length, start.shape[1])
-    best_end, length = _spans_from(end, width).max(2)
+    ends = nn.functional.pad(end, (0, width - 1), value=_MASKED_SCORE).unfold(1, width, 1)
+    best_end, length = ends.max(2)
     score, first = (start + best_end).max(1)
     return torch.stack([first, first + length.gather(1, first[:, None]).squeeze(1)], dim=1), score
 
@@ -320,28 +326,29 @@ def _scores(features: Features, name: str) -> Tensor:
     return features[name].clamp(min=_LOWEST_SCORE).masked_fill(~features["position_mask"], _MASKED_SCORE)
 
 
-def _spans_from(end: Tensor, width: int) -> Tensor:
-    """`out[:, s, k] = end[:, s + k]`: the scores of the ends of all spans; low beyond the window."""
-    return nn.functional.pad(end, (0, width - 1), value=_MASKED_SCORE).unfold(1, width, 1)
+def _gather(scores: Tensor, positions: Tensor) -> Tensor:
+    """`scores[i, positions[i, ...]]`, low where a position lies outside; `positions` has three dimensions."""
+    outside = (positions < 0) | (positions >= scores.shape[1])
+    flat = positions.clamp(0, scores.shape[1] - 1).flatten(1)
+    return scores.gather(1, flat).view(positions.shape).masked_fill(outside, _MASKED_SCORE)
 
 
-@torch.no_grad()
-def _agreement(tokens: Tensor, gold: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Precision, recall and F1 of all spans, each of the gold answer that it is highest for; shape `(n, L, width)`."""
+def _windowed_logsumexp(scores: Tensor, width: int) -> Tensor:
+    """`out[:, s] = logsumexp(scores[:, s : s + width])`, from blocks whose sizes are powers of two."""
 
-    def spans(values: Tensor) -> Tensor:
-        """`out[..., s, k] = values[..., s + k]`."""
-        return nn.functional.pad(values, (0, width - 1)).unfold(-1, width, 1)
+    def shifted(values: Tensor, by: int) -> Tensor:
+        return nn.functional.pad(values[:, by:], (0, by), value=_MASKED_SCORE)
 
-    counted, places = tokens > 0, torch.arange(tokens.shape[1], device=tokens.device)
-    in_gold = (places >= gold[..., :1]) & (places <= gold[..., 1:]) & counted.unsqueeze(1)
-    gold_length = in_gold.sum(-1)
-    gold_places = (~in_gold).to(torch.uint8).argsort(dim=-1, stable=True)[..., : max(1, int(gold_length.max()))]
-    gold_tokens = (tokens.unsqueeze(1) * in_gold).gather(-1, gold_places)
-    times_in_gold = (tokens[:, None, :, None] == gold_tokens.unsqueeze(2)).sum(-1) * counted.unsqueeze(1)
-    of_span = spans(tokens)
-    earlier_in_span = (of_span.unsqueeze(3) == of_span.unsqueeze(2)).tril(-1).sum(-1)
-    shared = (earlier_in_span.unsqueeze(1) < spans(times_in_gold)).cumsum(-1)
-    length, gold_length = spans(counted).cumsum(-1).unsqueeze(1), gold_length[..., None, None]
-    totals = length, gold_length, (length + gold_length) / 2
-    return tuple((shared / total.clamp(min=0.5)).amax(1) for total in totals)
+    total, done, size = torch.full_like(scores, _MASKED_SCORE), 0, 1
+    while done < width:
+        if width & size:
+            total = _logaddexp(total, shifted(scores, done))
+            done += size
+        scores = _logaddexp(scores, shifted(scores, size))
+        size *= 2
+    return total
+
+
+def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
+    """As `torch.logaddexp`, whose double backward is NaN where the two are far apart."""
+    return torch.stack([left, right]).logsumexp(0)

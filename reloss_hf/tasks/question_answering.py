@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, NoReturn
 
 import datasets
@@ -12,7 +11,6 @@ from torch import Tensor
 from ..metrics import GroupMetric
 from ..predictions import Predictions
 from ..squad_features import null_token_id
-from ..squad_scores import normalize
 from ..surrogates import AnswersSurrogate
 from ..surrogates.spans import best_spans
 from .base import Candidate, Inputs, Task, uniform_draws
@@ -131,17 +129,8 @@ class QuestionAnsweringTask(Task):
             "position_mask": torch.ones_like(context_mask),
             "context_mask": context_mask,
             "null_mask": null_mask,
-            "tokens": self._normalised_tokens.to(context_mask.device)[inputs["input_ids"]] * context_mask,
             "gold_spans": gold_spans,
         }
-
-    @cached_property
-    def _normalised_tokens(self) -> Tensor:
-        """For each token of the vocabulary a number that tokens of the same normalised text share; 0 where nothing is
-        left of it, as of articles and punctuation."""
-        texts = self.processing_class.batch_decode([[token] for token in range(len(self.processing_class))])
-        numbers: dict[str, int] = {"": 0}
-        return torch.tensor([numbers.setdefault(normalize(text), len(numbers)) for text in texts])
 
     def _masks(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Where the context and the null position are, read from the special tokens around question and context.
