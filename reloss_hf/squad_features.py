@@ -37,7 +37,7 @@ def prepare_features(
 
     The context follows the question, or precedes it where the tokenizer pads to the left. Windows are padded only in
     the latter case, as a collator would move their positions. Of several gold answers cross-entropy is trained on the
-    first; surrogates and their metric look at all.
+    first; the metric, and the losses that say so, look at all.
 
     Args:
         examples: columns `id`, `question`, `context`, `answers` as in the hub's `squad` and `squad_v2`.
