@@ -32,8 +32,8 @@ from reloss_hf import (
     ExpectedF1Loss,
     LogNgramSurrogate,
     MinimumRiskLoss,
+    OwnOutputSurrogate,
     Predictions,
-    PrefixNgramSurrogate,
     ReLossCallback,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
@@ -181,7 +181,7 @@ def own_output_trainers() -> dict[str, ReLossSeq2SeqTrainer]:
     model, tokenizer = translation_model(6_000, 192, 3)
     return {
         "cross_entropy": translation_trainer(model, tokenizer, surrogate_start=None),
-        "surrogate": translation_trainer(model, tokenizer, PrefixNgramSurrogate(), surrogate_start=0),
+        "surrogate": translation_trainer(model, tokenizer, OwnOutputSurrogate(), surrogate_start=0),
         "minimum_risk": translation_trainer(model, tokenizer, MinimumRiskLoss(), surrogate_start=0),
     }
 

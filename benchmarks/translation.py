@@ -1,10 +1,11 @@
 """Cross-entropy, hand-made losses and learned surrogates on several seeds, and a control that is taught nothing.
 
     python benchmarks/translation.py --from_scratch --train_file train.json --validation_file validation.json \
-        --test_file test.json --source_lang en --target_lang de --seeds 0 1 2
+        --test_file test.json --source_lang en --target_lang de --seeds 0 1 2 --save_strategy steps --save_steps 454
 
-All flags of `examples/translation/run_translation.py`. What is done is not done again, and `--results` keeps
-what earlier calls wrote of other arms and seeds: seeds may be run by several calls, and arms by one of their own.
+The arms on the model's own output learn from translations by the checkpoints of the warm start: save several. All flags
+of `examples/translation/run_translation.py`. What is done is not done again, and `--results` keeps what earlier calls
+wrote of other arms and seeds: seeds may be run by several calls, and arms by one of their own.
 """
 
 import logging
@@ -13,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import arms
+import torch
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translation"))
 import run_translation
 
-from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate, TokenErrorProbability
-from reloss_hf.tasks import TokenSequenceTask
+from reloss_hf import MinimumRiskLoss, NgramSurrogate, Predictions, SurrogateLearner, TokenErrorProbability
+from reloss_hf.tasks import Candidate, TokenSequenceTask
 
 ARMS = (
     "cross_entropy",
@@ -26,26 +30,20 @@ ARMS = (
     "one_minus_p",
     "ngram_match",
     "minimum_risk",
-    "own_prefix_blend",
+    "own_output",
     "surrogate",
     "NgramSurrogate",
     "shuffled_control",
+    "shuffled_own_output",
 )
+# How many sentence pairs of validation are decoded to learn from.
+_DECODED = 512
 
 
 @dataclass
 class BenchmarkArguments(arms.BenchmarkArguments):
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "To run.", "choices": ARMS})
     results: str = field(default="benchmarks/results/translation.json", metadata={"help": "Where they go."})
-
-
-class OwnPrefixBlend(PrefixNgramSurrogate):
-    """The expected n-gram match after the model's own output, and `1 - p` after the target."""
-
-    reads = (*PrefixNgramSurrogate.reads, *TokenErrorProbability.reads)
-
-    def score(self, features):
-        return super().score(features) + TokenErrorProbability.score(self, features)
 
 
 def main() -> None:
@@ -77,12 +75,33 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
             return {"surrogate": MinimumRiskLoss()}
         case "surrogate":
             return {}
-        case "own_prefix_blend":
-            return {"surrogate": OwnPrefixBlend()}
         case "shuffled_control":
             return {"surrogate": arms.shuffled_control(TokenSequenceTask, "sacrebleu", checkpoint)}
+        case "own_output" | "shuffled_own_output":
+            metric = arms.ShuffledMetric("sacrebleu") if arm.startswith("shuffled") else "sacrebleu"
+            learner = SurrogateLearner(metric, "OwnOutputSurrogate")
+            learner.learn(own_output(experiment, learner.surrogate.reads))
+            return {"surrogate": learner.surrogate}
         case _:
             return {"surrogate_class": arm}
+
+
+@torch.no_grad()
+def own_output(experiment: run_translation.Experiment, reads: tuple[str, ...]) -> Predictions:
+    """How all checkpoints that the warm start saved translate the first sentences of validation."""
+    folder = experiment.out / "own_output"
+    if not folder.exists():
+        rows, size = experiment.tokenized["validation"].select(range(_DECODED)), experiment.args.eval_batch_size
+        snapshots = (experiment.out / "warm_start").glob("checkpoint-*")
+        parts = []
+        for number, snapshot in enumerate(sorted(snapshots, key=lambda path: int(path.name.rsplit("-", 1)[1]))):
+            model = experiment.load(snapshot).to(experiment.args.device).eval()
+            task, collate = TokenSequenceTask(model, experiment.tokenizer), DataCollatorForSeq2Seq(experiment.tokenizer)
+            for inputs in DataLoader(rows, size, collate_fn=collate):
+                inputs = inputs.to(experiment.args.device)
+                parts.append(task.generated_predictions(model, inputs, Candidate(number), reads))
+        Predictions.concatenate(parts).save(folder)
+    return Predictions.load(folder)
 
 
 if __name__ == "__main__":

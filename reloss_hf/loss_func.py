@@ -36,11 +36,12 @@ def surrogate_loss_func(
     if not isinstance(surrogate, SurrogateLoss):
         surrogate = SurrogateLoss.from_pretrained(surrogate)
     task = task_for(model)
-    if task is not TokenSequenceTask or not set(surrogate.reads) <= {"target_log_probs", "target_mask"}:
+    tells = task is TokenSequenceTask and surrogate.task == task.name
+    if not tells or not set(task.own_output).isdisjoint(surrogate.reads):
         raise ValueError(
             f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)}, of a {type(model).__name__}; a "
-            "compute_loss_func is given logits and labels alone: use ReLossTrainer, or a surrogate of "
-            "'target_log_probs' and 'target_mask'"
+            "compute_loss_func is given logits and labels alone: use ReLossTrainer, or a surrogate "
+            "of the scores of target tokens"
         )
     task, surrogate = task(model, None), surrogate.eval().requires_grad_(False)
 

@@ -278,6 +278,12 @@ class ReLossMixin:
             seed=self.args.seed,
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
         )
+        own_output = [name for name in learner.surrogate.reads if name in self.task.own_output]
+        if own_output and self.args.surrogate_predictions == "forced":
+            raise ValueError(
+                f"surrogate_class={self.args.surrogate_class!r} reads {own_output} of the model's own output: pass "
+                "surrogate_predictions='generate'"
+            )
         self._require_examples(learner.smallest_data_set)
         return learner
 

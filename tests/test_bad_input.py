@@ -23,6 +23,7 @@ REFUSED = [
         "surrogate_snapshot_size=4.*surrogate_group_size=8",
     ),
     ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
+    ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads.*surrogate_predictions='generate'"),
     ({}, {"metric": None}, "metric=None.*pass metric=, or surrogate="),
     ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
     ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),

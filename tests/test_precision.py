@@ -73,7 +73,8 @@ def test_a_loss_of_the_own_output_and_its_gradient_are_finite(toy_model, tokeniz
         first.append(extreme(*output.logits.shape, dtype=dtype).requires_grad_())
         output.logits = first[-1]
 
-    outputs, hypotheses = model(**inputs), task.generate(model, inputs)
+    outputs = model(**inputs)
+    hypotheses = task.generate(model, inputs, outputs)
     model.register_forward_hook(made_extreme)
     features = task.features(model, outputs, inputs, PrefixNgramSurrogate.reads, hypotheses)
     check_gradient("PrefixNgramSurrogate", features, *first)

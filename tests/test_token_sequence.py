@@ -71,6 +71,21 @@ def test_a_decoder_only_model_is_scored_on_the_tokens_after_its_prompt(tokenizer
     torch.testing.assert_close(features["target_log_probs"][:, :5], expected)
 
 
+def test_the_text_is_the_target_without_its_end(toy_model, tokenizer, batch):
+    model = toy_model().eval()
+    features = TokenSequenceTask(model, tokenizer).features(model, model(**batch), batch, READS)
+    ends = batch["labels"].eq(tokenizer.eos_token_id).sum(1)
+    assert ends.eq(1).all()
+    assert features["text_mask"].sum(1).equal(features["target_mask"].sum(1) - ends)
+    causal = causal_model(tokenizer)
+    ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    for ends, text in ((8, [1, 1, 1, 1, 0]), ([5, 8], [1, 0, 1, 1, 0]), (None, [1, 1, 1, 1, 1])):
+        causal.generation_config.eos_token_id = ends
+        inputs = {"input_ids": ids, "labels": ids}
+        features = TokenSequenceTask(causal, tokenizer).features(causal, causal(**inputs), inputs, READS)
+        assert features["text_mask"].int().tolist() == [text]
+
+
 def test_where_the_padding_is_does_not_matter(toy_model, tokenizer):
     logits = torch.randn(1, 6, len(tokenizer), generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[5, 6, 7, 8, -100, -100]])
@@ -173,19 +188,18 @@ def test_corruptions_cover_their_range_evenly_and_in_both_directions():
 
 
 def test_generated_predictions_are_the_models_greedy_output(toy_model, tokenizer, batch):
-    model = toy_model()
+    model = toy_model().eval()
     predictions = TokenSequenceTask(model, tokenizer).generated_predictions(model, batch, Candidate(1), READS)
-    assert model.training
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    expected = model.eval().generate(**inputs, max_new_tokens=batch["labels"].shape[1] + 8)
+    expected = model.generate(**inputs, max_new_tokens=batch["labels"].shape[1] + 8)
     assert predictions.predictions == tokenizer.batch_decode(expected, skip_special_tokens=True)
-    assert set(predictions.features) == {"target_log_probs", "target_mask"}
+    assert set(predictions.features) == {"target_log_probs", "target_mask", "text_mask"}
 
 
 def test_own_prefix_scores_are_those_of_target_tokens_after_the_models_own_output(toy_model, tokenizer, batch):
     model = toy_model().eval()
     task = TokenSequenceTask(model, tokenizer)
-    hypotheses = task.generate(model, batch)
+    hypotheses = task.generate(model, batch, model(**batch))
     features = task.features(model, model(**batch), batch, PrefixNgramSurrogate.reads)
     log_probs = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=hypotheses[:, :-1]
@@ -215,7 +229,7 @@ def test_sampled_outputs_are_scored_by_the_model_and_by_sentence_bleu(warm_model
     torch.testing.assert_close(bleu[:, -1], torch.ones(len(bleu)))
 
     torch.manual_seed(0)
-    drawn = task.generate(model, batch, samples=7)[:, 1:].view(len(bleu), 7, -1)
+    drawn = task.generate(model, batch, model(**batch), samples=7)[:, 1:].view(len(bleu), 7, -1)
 
     def to_the_end(ids):
         ids = [token for token in ids.tolist() if token != -100]
@@ -232,6 +246,17 @@ def test_sampled_outputs_are_scored_by_the_model_and_by_sentence_bleu(warm_model
         assert distinct == len({tuple(to_the_end(row)) for row in (*outputs, labels)})
 
 
+def test_a_model_in_training_decodes_with_dropout_and_with_gradient_checkpointing(warm_model, tokenizer, batch):
+    model = warm_model().eval()
+    task = TokenSequenceTask(model, tokenizer)
+    expected = task.generate(model, batch, model(**batch))
+    model.gradient_checkpointing_enable()
+    assert task.generate(model.train(), batch, model(**batch)).equal(expected)
+    for module in model.modules():
+        module.dropout = 0.5
+    assert not task.generate(model, batch, model(**batch)).equal(expected)
+
+
 @pytest.mark.parametrize("loss", [PrefixNgramSurrogate(), MinimumRiskLoss()])
 def test_a_loss_on_the_models_own_output_trains_the_model(toy_model, tokenizer, batch, loss):
     model = toy_model()
@@ -244,7 +269,7 @@ def test_a_decoder_only_model_cannot_be_read_on_its_own_output(tokenizer):
     model = causal_model(tokenizer)
     inputs = {"input_ids": torch.ones(1, 4, dtype=torch.long), "labels": torch.ones(1, 4, dtype=torch.long)}
     with pytest.raises(ValueError, match="surrogate_predictions='forced'"):
-        TokenSequenceTask(model, tokenizer).generate(model, inputs)
+        TokenSequenceTask(model, tokenizer).generate(model, inputs, None)
 
 
 def test_a_batch_without_labels_is_refused(toy_model, tokenizer):

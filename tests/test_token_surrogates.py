@@ -9,8 +9,10 @@ from reloss_hf import (
     LogNgramSurrogate,
     MinimumRiskLoss,
     NgramSurrogate,
+    OwnOutputSurrogate,
     PrefixNgramSurrogate,
     SurrogateLoss,
+    TextNgramSurrogate,
     TokenCrossEntropy,
     TokenErrorProbability,
     TokenSurrogate,
@@ -19,7 +21,7 @@ from reloss_hf import (
 )
 
 HAND_MADE = [TokenCrossEntropy, TokenErrorProbability]
-NGRAMS = [NgramSurrogate, LogNgramSurrogate, PrefixNgramSurrogate]
+NGRAMS = [NgramSurrogate, LogNgramSurrogate, TextNgramSurrogate, PrefixNgramSurrogate, OwnOutputSurrogate]
 ALL = [*HAND_MADE, *NGRAMS, TransformerTokenSurrogate]
 MONOTONE = [*HAND_MADE, *NGRAMS]
 
@@ -36,6 +38,7 @@ def token_features(n=6, length=9, seed=0):
     return {
         "target_log_probs": log_probs,
         "target_mask": mask,
+        "text_mask": mask & (torch.arange(length) < lengths.unsqueeze(1) - 1),
         "target_classes": torch.arange(length).expand(n, length).to(torch.int16),
         "prefix_log_probs": logsigmoid(2 * draw(n, length, length, seed=seed + 1)),
         "prefix_mask": mask,
@@ -144,6 +147,16 @@ def test_the_n_gram_match_is_what_its_formula_says(cls):
         torch.testing.assert_close(surrogate(features)[i], expected)
 
 
+def test_the_n_grams_of_the_text_are_those_without_the_end():
+    features = token_features(n=4, length=6)
+    log_probs, text = features["target_log_probs"].requires_grad_(), features["text_mask"]
+    losses = TextNgramSurrogate()(features)
+    torch.testing.assert_close(losses, LogNgramSurrogate()(features | {"target_mask": text}))
+    losses.sum().backward()
+    assert (log_probs.grad[text] < 0).all()
+    assert log_probs.grad[~text].eq(0).all()
+
+
 def test_a_batch_counts_tokens_as_the_cross_entropy_of_the_trainer_does():
     features = token_features(n=3, length=6)
     log_probs, mask = features["target_log_probs"], features["target_mask"]
@@ -175,7 +188,7 @@ def test_of_a_certain_model_the_own_prefix_match_counts_clipped_n_grams(hypothes
         "prefix_log_probs": certain_scores(hypothesis, target),
         "prefix_mask": torch.ones(1, len(hypothesis), dtype=torch.bool),
         "target_classes": classes,
-        "target_mask": torch.ones(1, len(target), dtype=torch.bool),
+        "text_mask": torch.ones(1, len(target), dtype=torch.bool),
     }
     expected = 1.0
     for n in (1, 2):
@@ -184,6 +197,12 @@ def test_of_a_certain_model_the_own_prefix_match_counts_clipped_n_grams(hypothes
         matched = sum(min(found.count(gram), wanted.count(gram)) for gram in set(wanted))
         expected -= 0.5 * (0.5 * matched / len(found) + 0.5 * matched / len(wanted))
     assert surrogate(features).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_loss_on_the_own_output_is_that_and_the_loss_after_the_target():
+    features, surrogate = token_features(), OwnOutputSurrogate(max_order=2)
+    parts = PrefixNgramSurrogate(max_order=2)(features) + NgramSurrogate(max_order=2)(features)
+    torch.testing.assert_close(surrogate(features), parts)
 
 
 def test_minimum_risk_is_the_expectation_over_outputs_that_differ():

@@ -7,6 +7,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 |---|---|---|
 | `target_log_probs` | `(n, T)` | log-probability of each target token, given the target before it; 0 at padding |
 | `target_mask` | `(n, T)` | where a target token is |
+| `text_mask` | `(n, T)` | where a target token is that shows in the text: any but the end |
 | `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
 | `prefix_mask` | `(n, H)` | where a token of the model's own output is |
@@ -21,7 +22,9 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `MinimumRiskLoss` | nothing | sampled outputs | yes |
 | `NgramSurrogate` | 5 numbers | target | yes |
 | `LogNgramSurrogate` | 6 numbers | target | yes |
+| `TextNgramSurrogate` | 6 numbers | target without its end | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
+| `OwnOutputSurrogate` | 6 numbers | own output and target | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 """
 
@@ -154,12 +157,26 @@ class LogNgramSurrogate(NgramSurrogate):
         return ((1 + floor) / (match + floor)).log()
 
 
-class PrefixNgramSurrogate(TokenSurrogate):
+class TextNgramSurrogate(LogNgramSurrogate):
+    """`LogNgramSurrogate` of the text alone: no n-gram holds the end of the target, as none of a metric's does.
+
+    Greedy and beam search end too early, and a loss that asks for the end makes that no better. This one never does:
+    it only takes probability from the end where the text goes on.
+    """
+
+    reads = ("target_log_probs", "text_mask")
+
+    def score(self, features: Features) -> Tensor:
+        return super().score(features | {"target_mask": features["text_mask"]})
+
+
+class PrefixNgramSurrogate(NgramSurrogate):
     """The expected clipped n-gram match between the target and what the model says after its own output.
 
-    An n-gram of the target may be matched at any position of the output; its expected count, the sum over positions
-    of `Π_k q[t+k, j+k]` with `q = p^a / (p^a + (1-p)^a)`, is clipped at its count in the target. Matches become
-    a mean of precision and recall, weighted by a learned share, and are summed over n with learned weights.
+    An n-gram of the target's text, without the end, may be matched at any position of the output; its expected count,
+    the sum over positions of `Π_k q[t+k, j+k]` with `q = p^a / (p^a + (1-p)^a)`, is clipped at its count in the target.
+    Matches become a mean of precision and recall, weighted by a learned share, and are summed over n with learned
+    weights.
     The faithful analogue of the paper's loss for an autoregressive model: the scores are those of its prediction.
 
     Learned: the sharpness `a`, the weights of n = 1 … `max_order`, the share of recall, and the scale.
@@ -168,24 +185,21 @@ class PrefixNgramSurrogate(TokenSurrogate):
         max_order: the longest n-gram.
     """
 
-    reads = ("prefix_log_probs", "prefix_mask", "target_classes", "target_mask")
+    reads = ("prefix_log_probs", "prefix_mask", "target_classes", "text_mask")
 
     def __init__(self, max_order: int = 4):
-        super().__init__()
-        self.max_order = max_order
-        self.sharpness = nn.Parameter(inverse_softplus(1.0))
-        self.order_logits = nn.Parameter(torch.zeros(max_order))
+        super().__init__(max_order)
         self.recall_logit = nn.Parameter(torch.zeros(()))
 
     def score(self, features: Features) -> Tensor:
-        target_mask, prefix_mask = features["target_mask"], features["prefix_mask"]
+        text_mask, prefix_mask = features["text_mask"], features["prefix_mask"]
         log_q = logsigmoid(softplus(self.sharpness) * log_odds(features["prefix_log_probs"]))
         classes = features["target_classes"]
         equal = classes.unsqueeze(2) == classes.unsqueeze(1)
         recall_share = self.recall_logit.sigmoid()
         matches, exists = [], []
         for n in range(1, min(self.max_order, *log_q.shape[1:]) + 1):
-            target_starts = _windows(target_mask, n).all(-1)
+            target_starts = _windows(text_mask, n).all(-1)
             prefix_starts = _windows(prefix_mask, n).all(-1)
             probability = _diagonal_sums(log_q, n).exp() * prefix_starts.unsqueeze(2)
             same = _diagonal_sums(equal.to(log_q.dtype), n) == n
@@ -197,6 +211,19 @@ class PrefixNgramSurrogate(TokenSurrogate):
             matches.append(recall_share * recall + (1 - recall_share) * precision)
             exists.append(target_starts.any(1))
         return _weighted_mean(1 - torch.stack(matches, dim=1), self.order_logits, torch.stack(exists, dim=1))
+
+
+class OwnOutputSurrogate(PrefixNgramSurrogate):
+    """`PrefixNgramSurrogate` and `NgramSurrogate`, with one sharpness and one set of weights: what the model says after
+    its own output, and after the target.
+
+    The first alone forgets to end: no n-gram of the text asks for that. The second does.
+    """
+
+    reads = (*PrefixNgramSurrogate.reads, *NgramSurrogate.reads)
+
+    def score(self, features: Features) -> Tensor:
+        return super().score(features) + NgramSurrogate.score(self, features)
 
 
 class TransformerTokenSurrogate(TokenSurrogate):

@@ -47,11 +47,13 @@ class Task(ABC):
     Attributes:
         name: matches `SurrogateLoss.task`.
         columns: of the data set, that features are made from and the model does not take.
+        own_output: the features for which the model has to decode by itself.
         default_surrogate: the class that is learned when the user names none.
     """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
+    own_output: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):

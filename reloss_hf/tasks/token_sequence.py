@@ -9,6 +9,7 @@ from accelerate.utils import extract_model_from_parallel
 from sacrebleu.metrics import BLEU
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
+from transformers.modeling_outputs import BaseModelOutput
 
 from ..predictions import Predictions
 from ..surrogates import LogNgramSurrogate
@@ -25,11 +26,16 @@ class TokenSequenceTask(Task):
     """Targets are the tokens of `labels`; -100 marks padding and prompts. See `surrogates.tokens` for the features."""
 
     name = "token_sequence"
+    own_output = (
+        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
+    )  # fmt: skip
     default_surrogate = LogNgramSurrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self.is_encoder_decoder = model.config.is_encoder_decoder
+        ends = model.generation_config.eos_token_id
+        self._ends = torch.tensor([] if ends is None else ends, dtype=torch.long)
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -64,11 +70,11 @@ class TokenSequenceTask(Task):
     ) -> dict[str, Tensor]:
         logits, labels = self._aligned(outputs.logits, inputs["labels"])
         mask = labels != -100
-        features = _to_the_left(mask, target_log_probs=target_log_probs(logits, labels), target_mask=mask)
+        features = _to_the_left(mask, **self._target_features(target_log_probs(logits, labels), labels))
         if "prefix_log_probs" in reads:
             tokens = _to_the_left(mask, labels=labels)["labels"]
             features["target_classes"] = _first_equal(tokens)
-            hypotheses = self.generate(model, inputs) if hypotheses is None else hypotheses
+            hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs)
@@ -86,7 +92,8 @@ class TokenSequenceTask(Task):
             log_probs, predicted = own, best
             if candidate.corruption:
                 log_probs, predicted = _swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
-            kept = _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, predicted=predicted, labels=labels)
+            target = self._target_features(log_probs, labels)
+            kept = _to_the_left(mask, **target, predicted=predicted, labels=labels)
             predicted, targets = kept.pop("predicted"), kept.pop("labels")
             parts.append(self._predictions(kept, predicted.masked_fill(targets == -100, -100), targets, candidate))
         return Predictions.concatenate(parts)
@@ -103,7 +110,7 @@ class TokenSequenceTask(Task):
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
     ) -> Predictions:
         outputs = model(**self.without_labels(model, inputs))
-        hypotheses = self.generate(model, inputs)
+        hypotheses = self.generate(model, inputs, outputs)
         features = self.features(model, outputs, inputs, reads, hypotheses)
         return self._predictions(features, hypotheses, inputs["labels"], candidate)
 
@@ -111,9 +118,15 @@ class TokenSequenceTask(Task):
         return ("a small sentence to score",) * 2
 
     @torch.no_grad()
-    def generate(self, model: torch.nn.Module, inputs: Inputs, samples: int | None = None) -> Tensor:
-        """Greedy output for a batch, without dropout, shape `(n, 1 + H)`; it starts with the decoder's start token.
-        Or so many samples for each example, shape `(n · samples, 1 + H)`."""
+    def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
+        """Greedy output for a batch, shape `(n, 1 + H)`; it starts with the decoder's start token. Or so many samples
+        for each example, shape `(n · samples, 1 + H)`.
+
+        A model in training decodes with dropout: without it, it makes few errors on data that it knows by heart.
+
+        Args:
+            outputs: of the model for the batch; its encoder is not run again.
+        """
         self.require_generation()
         model = extract_model_from_parallel(model)
         config = copy.deepcopy(model.generation_config)
@@ -121,13 +134,11 @@ class TokenSequenceTask(Task):
         if samples is not None:
             config.update(do_sample=True, num_return_sequences=samples, temperature=1.0, top_k=0, top_p=1.0)
         config.update(max_length=None, max_new_tokens=inputs["labels"].shape[1] + _EXTRA_TOKENS)
+        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        config.update(use_cache=not (model.training and recomputes))  # then layers may not return what is to be cached
         arguments = {k: v for k, v in inputs.items() if k != "labels" and not k.startswith("decoder_")}
-        was_training = model.training
-        model.eval()
-        try:
-            return model.generate(**arguments, generation_config=config)
-        finally:
-            model.train(was_training)
+        encoded = BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state)
+        return model.generate(**arguments, encoder_outputs=encoded, generation_config=config)
 
     def _aligned(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and the labels that they predict: those of a decoder-only model are one position apart, and may follow
@@ -136,9 +147,13 @@ class TokenSequenceTask(Task):
             return logits, labels
         return logits[:, -labels.shape[1] : -1], labels[:, 1:]
 
+    def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        mask = labels != -100
+        return {"target_log_probs": log_probs, "target_mask": mask, "text_mask": mask & ~self._is_end(labels)}
+
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
-        samples = self.generate(model, inputs, _SAMPLES)[:, 1:]
-        samples = samples.masked_fill(~self._until_end(model, samples), -100)
+        samples = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
+        samples = samples.masked_fill(~self._until_end(samples), -100)
         labels = inputs["labels"]
         length = max(samples.shape[1], labels.shape[1])
         samples, labels = (pad(rows, (0, length - rows.shape[1]), value=-100) for rows in (samples, labels))
@@ -172,13 +187,14 @@ class TokenSequenceTask(Task):
         ).logits.float()
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
-        return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(model, hypotheses[:, 1:])}
+        return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
 
-    @staticmethod
-    def _until_end(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    def _is_end(self, tokens: Tensor) -> Tensor:
+        return torch.isin(tokens, self._ends.to(tokens.device))
+
+    def _until_end(self, tokens: Tensor) -> Tensor:
         """Where the tokens of outputs are, their end included."""
-        ends = extract_model_from_parallel(model).generation_config.eos_token_id
-        is_end = torch.isin(tokens, torch.as_tensor(ends, device=tokens.device))
+        is_end = self._is_end(tokens)
         return is_end.cumsum(1) - is_end.int() == 0
 
     def _predictions(
