@@ -21,7 +21,14 @@ from transformers import DataCollatorForSeq2Seq
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translation"))
 import run_translation
 
-from reloss_hf import MinimumRiskLoss, NgramSurrogate, Predictions, SurrogateLearner, TokenErrorProbability
+from reloss_hf import (
+    MinimumRiskLoss,
+    NgramSurrogate,
+    Predictions,
+    SurrogateLearner,
+    SurrogateLoss,
+    TokenErrorProbability,
+)
 from reloss_hf.tasks import Candidate, TokenSequenceTask
 
 ARMS = (
@@ -78,6 +85,9 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
         case "shuffled_control":
             return {"surrogate": arms.shuffled_control(TokenSequenceTask, "sacrebleu", checkpoint)}
         case "own_output" | "shuffled_own_output":
+            learned = experiment.out / arm / "surrogate"
+            if learned.exists():
+                return {"surrogate": SurrogateLoss.from_pretrained(learned)}
             metric = arms.ShuffledMetric("sacrebleu") if arm.startswith("shuffled") else "sacrebleu"
             learner = SurrogateLearner(metric, "OwnOutputSurrogate")
             learner.learn(own_output(experiment, learner.surrogate.reads))

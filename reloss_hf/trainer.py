@@ -250,7 +250,20 @@ class ReLossMixin:
                 f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
                 f"{type(self.model).__name__} is a model for {self.task.name!r}"
             )
+        if self._reads_own_output(surrogate):
+            self._require_decoding(f"surrogate={type(surrogate).__name__}")
         return surrogate.eval().requires_grad_(False).to(self.args.device)
+
+    def _reads_own_output(self, surrogate: SurrogateLoss) -> bool:
+        return not set(self.task.own_output).isdisjoint(surrogate.reads)
+
+    def _require_decoding(self, argument: str) -> None:
+        self.task.require_generation()
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                f"{argument} would wait for ever where the model is sharded, as processes decode unequally much: use "
+                "'forced', and a surrogate that reads the scores of the target alone"
+            )
 
     def _make_learner(self, metric, metric_key, lower_is_better) -> SurrogateLearner:
         if self.args.surrogate_start == 0:
@@ -262,12 +275,7 @@ class ReLossMixin:
         if self.processing_class is None:
             raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
         if self.args.surrogate_predictions == "generate":
-            self.task.require_generation()
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ValueError(
-                    "surrogate_predictions='generate' would wait for ever where the model is sharded, as processes "
-                    "decode unequal numbers of batches: use 'forced'"
-                )
+            self._require_decoding("surrogate_predictions='generate'")
         if not isinstance(metric, GroupMetric):
             metric = GroupMetric(metric, metric_key, lower_is_better)
         self.task.try_metric(metric, self.train_dataset, self.args.surrogate_group_size)
@@ -278,10 +286,9 @@ class ReLossMixin:
             seed=self.args.seed,
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
         )
-        own_output = [name for name in learner.surrogate.reads if name in self.task.own_output]
-        if own_output and self.args.surrogate_predictions == "forced":
+        if self.args.surrogate_predictions == "forced" and self._reads_own_output(learner.surrogate):
             raise ValueError(
-                f"surrogate_class={self.args.surrogate_class!r} reads {own_output} of the model's own output: pass "
+                f"surrogate_class={self.args.surrogate_class!r} reads the model's own output: pass "
                 "surrogate_predictions='generate'"
             )
         self._require_examples(learner.smallest_data_set)

@@ -2,9 +2,10 @@
 
 import evaluate
 import pytest
-from transformers import BertConfig, BertForMaskedLM, Trainer
+from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, Trainer
 
 from reloss_hf import (
+    OwnOutputSurrogate,
     ReLossTrainer,
     TokenErrorProbability,
 )
@@ -23,7 +24,7 @@ REFUSED = [
         "surrogate_snapshot_size=4.*surrogate_group_size=8",
     ),
     ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
-    ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads.*surrogate_predictions='generate'"),
+    ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads the model's own.*'generate'"),
     ({}, {"metric": None}, "metric=None.*pass metric=, or surrogate="),
     ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
     ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
@@ -58,6 +59,12 @@ def test_a_surrogate_for_another_task_is_refused(build):
 
     with pytest.raises(ValueError, match="SpanLoss is for the task 'question_answering'.*'token_sequence'"):
         build(trainer={"surrogate": SpanLoss()})
+
+
+def test_a_given_surrogate_of_the_own_output_of_a_decoder_only_model_is_refused(build, tokenizer):
+    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    with pytest.raises(ValueError, match="for a decoder-only model use"):
+        build(model=LlamaForCausalLM(config), trainer={"surrogate": OwnOutputSurrogate()})
 
 
 def test_a_model_that_is_neither_asked_nor_generates_is_refused(build, tokenizer):

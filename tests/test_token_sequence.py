@@ -3,7 +3,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
-from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate
 from reloss_hf.tasks import Candidate, TokenSequenceTask, task_for
@@ -45,7 +52,12 @@ def test_logits_without_labels_are_those_with_labels(toy_model, tokenizer, batch
         T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
                  decoder_start_token_id=0)
     ).eval()  # fmt: skip
-    for model in (toy_model().eval(), t5, causal_model(tokenizer)):
+    torch.manual_seed(0)
+    m2m = M2M100ForConditionalGeneration(
+        M2M100Config(vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=32,
+                     decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2)
+    ).eval()  # fmt: skip
+    for model in (toy_model().eval(), t5, m2m, causal_model(tokenizer)):
         inputs = (
             batch
             if model.config.is_encoder_decoder
@@ -78,11 +90,11 @@ def test_the_text_is_the_target_without_its_end(toy_model, tokenizer, batch):
     assert ends.eq(1).all()
     assert features["text_mask"].sum(1).equal(features["target_mask"].sum(1) - ends)
     causal = causal_model(tokenizer)
-    ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    task, ids = TokenSequenceTask(causal, tokenizer), torch.tensor([[3, 4, 5, 6, 7, 8]])
     for ends, text in ((8, [1, 1, 1, 1, 0]), ([5, 8], [1, 0, 1, 1, 0]), (None, [1, 1, 1, 1, 1])):
-        causal.generation_config.eos_token_id = ends
+        causal.generation_config.eos_token_id = ends  # the Trainer changes it, too, after the task is made
         inputs = {"input_ids": ids, "labels": ids}
-        features = TokenSequenceTask(causal, tokenizer).features(causal, causal(**inputs), inputs, READS)
+        features = task.features(causal, causal(**inputs), inputs, READS)
         assert features["text_mask"].int().tolist() == [text]
 
 

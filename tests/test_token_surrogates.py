@@ -12,7 +12,6 @@ from reloss_hf import (
     OwnOutputSurrogate,
     PrefixNgramSurrogate,
     SurrogateLoss,
-    TextNgramSurrogate,
     TokenCrossEntropy,
     TokenErrorProbability,
     TokenSurrogate,
@@ -21,7 +20,7 @@ from reloss_hf import (
 )
 
 HAND_MADE = [TokenCrossEntropy, TokenErrorProbability]
-NGRAMS = [NgramSurrogate, LogNgramSurrogate, TextNgramSurrogate, PrefixNgramSurrogate, OwnOutputSurrogate]
+NGRAMS = [NgramSurrogate, LogNgramSurrogate, PrefixNgramSurrogate, OwnOutputSurrogate]
 ALL = [*HAND_MADE, *NGRAMS, TransformerTokenSurrogate]
 MONOTONE = [*HAND_MADE, *NGRAMS]
 
@@ -145,16 +144,6 @@ def test_the_n_gram_match_is_what_its_formula_says(cls):
         values = torch.stack([cost.mean() for cost in costs])
         expected = (surrogate.order_logits.softmax(0) * values).sum()
         torch.testing.assert_close(surrogate(features)[i], expected)
-
-
-def test_the_n_grams_of_the_text_are_those_without_the_end():
-    features = token_features(n=4, length=6)
-    log_probs, text = features["target_log_probs"].requires_grad_(), features["text_mask"]
-    losses = TextNgramSurrogate()(features)
-    torch.testing.assert_close(losses, LogNgramSurrogate()(features | {"target_mask": text}))
-    losses.sum().backward()
-    assert (log_probs.grad[text] < 0).all()
-    assert log_probs.grad[~text].eq(0).all()
 
 
 def test_a_batch_counts_tokens_as_the_cross_entropy_of_the_trainer_does():

@@ -7,7 +7,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 |---|---|---|
 | `target_log_probs` | `(n, T)` | log-probability of each target token, given the target before it; 0 at padding |
 | `target_mask` | `(n, T)` | where a target token is |
-| `text_mask` | `(n, T)` | where a target token is that shows in the text: any but the end |
+| `text_mask` | `(n, T)` | where a target token is that does not end the output |
 | `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
 | `prefix_mask` | `(n, H)` | where a token of the model's own output is |
@@ -22,7 +22,6 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `MinimumRiskLoss` | nothing | sampled outputs | yes |
 | `NgramSurrogate` | 5 numbers | target | yes |
 | `LogNgramSurrogate` | 6 numbers | target | yes |
-| `TextNgramSurrogate` | 6 numbers | target without its end | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
 | `OwnOutputSurrogate` | 6 numbers | own output and target | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
@@ -157,26 +156,13 @@ class LogNgramSurrogate(NgramSurrogate):
         return ((1 + floor) / (match + floor)).log()
 
 
-class TextNgramSurrogate(LogNgramSurrogate):
-    """`LogNgramSurrogate` of the text alone: no n-gram holds the end of the target, as none of a metric's does.
-
-    Greedy and beam search end too early, and a loss that asks for the end makes that no better. This one never does:
-    it only takes probability from the end where the text goes on.
-    """
-
-    reads = ("target_log_probs", "text_mask")
-
-    def score(self, features: Features) -> Tensor:
-        return super().score(features | {"target_mask": features["text_mask"]})
-
-
 class PrefixNgramSurrogate(NgramSurrogate):
     """The expected clipped n-gram match between the target and what the model says after its own output.
 
     An n-gram of the target's text, without the end, may be matched at any position of the output; its expected count,
     the sum over positions of `Π_k q[t+k, j+k]` with `q = p^a / (p^a + (1-p)^a)`, is clipped at its count in the target.
     Matches become a mean of precision and recall, weighted by a learned share, and are summed over n with learned
-    weights.
+    weights. Where the output ends, words of the target are asked for as everywhere: alone, this loss unlearns to end.
     The faithful analogue of the paper's loss for an autoregressive model: the scores are those of its prediction.
 
     Learned: the sharpness `a`, the weights of n = 1 … `max_order`, the share of recall, and the scale.
@@ -215,9 +201,7 @@ class PrefixNgramSurrogate(NgramSurrogate):
 
 class OwnOutputSurrogate(PrefixNgramSurrogate):
     """`PrefixNgramSurrogate` and `NgramSurrogate`, with one sharpness and one set of weights: what the model says after
-    its own output, and after the target.
-
-    The first alone forgets to end: no n-gram of the text asks for that. The second does.
+    its own output, and after the target. The second asks for the end, which the first never does.
     """
 
     reads = (*PrefixNgramSurrogate.reads, *NgramSurrogate.reads)

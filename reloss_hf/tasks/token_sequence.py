@@ -10,6 +10,7 @@ from sacrebleu.metrics import BLEU
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ..predictions import Predictions
 from ..surrogates import LogNgramSurrogate
@@ -34,8 +35,7 @@ class TokenSequenceTask(Task):
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self.is_encoder_decoder = model.config.is_encoder_decoder
-        ends = model.generation_config.eos_token_id
-        self._ends = torch.tensor([] if ends is None else ends, dtype=torch.long)
+        self._model = model
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -56,8 +56,7 @@ class TokenSequenceTask(Task):
     def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
         rest = {name: value for name, value in inputs.items() if name != "labels"}
         if self.is_encoder_decoder and "decoder_input_ids" not in rest:
-            prepare = extract_model_from_parallel(model).prepare_decoder_input_ids_from_labels
-            rest["decoder_input_ids"] = prepare(labels=inputs["labels"])
+            rest["decoder_input_ids"] = self._decoder_inputs(inputs["labels"])
         return rest
 
     def features(
@@ -131,13 +130,14 @@ class TokenSequenceTask(Task):
         model = extract_model_from_parallel(model)
         config = copy.deepcopy(model.generation_config)
         config.update(num_beams=1, do_sample=False, early_stopping=False, length_penalty=1.0)
+        config.update(num_return_sequences=1, return_dict_in_generate=False)
         if samples is not None:
             config.update(do_sample=True, num_return_sequences=samples, temperature=1.0, top_k=0, top_p=1.0)
         config.update(max_length=None, max_new_tokens=inputs["labels"].shape[1] + _EXTRA_TOKENS)
-        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-        config.update(use_cache=not (model.training and recomputes))  # then layers may not return what is to be cached
+        skips = any(getattr(m, "gradient_checkpointing", False) or getattr(m, "layerdrop", 0) for m in model.modules())
+        config.update(use_cache=not (model.training and skips))  # where a layer may not return what is to be cached
         arguments = {k: v for k, v in inputs.items() if k != "labels" and not k.startswith("decoder_")}
-        encoded = BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state)
+        encoded = BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state.detach())
         return model.generate(**arguments, encoder_outputs=encoded, generation_config=config)
 
     def _aligned(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,6 +146,13 @@ class TokenSequenceTask(Task):
         if self.is_encoder_decoder:
             return logits, labels
         return logits[:, -labels.shape[1] : -1], labels[:, 1:]
+
+    def _decoder_inputs(self, labels: Tensor) -> Tensor:
+        prepare = getattr(self._model, "prepare_decoder_input_ids_from_labels", None)
+        if prepare is not None:
+            return prepare(labels=labels)
+        config = self._model.config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
+        return shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
 
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mask = labels != -100
@@ -163,7 +170,7 @@ class TokenSequenceTask(Task):
         logits = model(
             attention_mask=mask if mask is None else mask.repeat_interleave(count, 0),
             encoder_outputs=(outputs.encoder_last_hidden_state.repeat_interleave(count, 0),),
-            decoder_input_ids=self.without_labels(model, {"labels": rows})["decoder_input_ids"],
+            decoder_input_ids=self._decoder_inputs(rows),
         ).logits
         references = [text for text in self._decode(labels) for _ in range(count)]
         bleu = [
@@ -190,7 +197,8 @@ class TokenSequenceTask(Task):
         return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
 
     def _is_end(self, tokens: Tensor) -> Tensor:
-        return torch.isin(tokens, self._ends.to(tokens.device))
+        ends = self._model.generation_config.eos_token_id  # the Trainer adds that of the tokenizer when it starts
+        return torch.isin(tokens, torch.tensor([] if ends is None else ends, dtype=torch.long, device=tokens.device))
 
     def _until_end(self, tokens: Tensor) -> Tensor:
         """Where the tokens of outputs are, their end included."""
