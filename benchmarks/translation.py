@@ -39,7 +39,7 @@ ARMS = (
     "minimum_risk",
     "own_output",
     "surrogate",
-    "NgramSurrogate",
+    "LogNgramSurrogate",
     "shuffled_control",
     "shuffled_own_output",
 )

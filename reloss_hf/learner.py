@@ -35,7 +35,7 @@ class SurrogateLearner:
     mean of that over all groups and that within a candidate.
 
     Example:
-        >>> learner = SurrogateLearner("sacrebleu", surrogate="LogNgramSurrogate")
+        >>> learner = SurrogateLearner("sacrebleu", surrogate="NgramSurrogate")
         >>> report = learner.learn("out/predictions")
         >>> learner.surrogate.save_pretrained("out/surrogate")
 
@@ -65,7 +65,7 @@ class SurrogateLearner:
     def __init__(
         self,
         metric: GroupMetric | MetricLike,
-        surrogate: SurrogateLoss | str = "LogNgramSurrogate",
+        surrogate: SurrogateLoss | str = "NgramSurrogate",
         *,
         group_size: int = 8,
         groups: int = 2048,

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ..predictions import Predictions
-from ..surrogates import LogNgramSurrogate
+from ..surrogates import NgramSurrogate
 from .base import Candidate, Inputs, Task, uniform_draws
 
 # How many tokens beyond the length of the longest target the model may generate.
@@ -30,7 +30,7 @@ class TokenSequenceTask(Task):
     own_output = (
         "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
     )  # fmt: skip
-    default_surrogate = LogNgramSurrogate
+    default_surrogate = NgramSurrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
