@@ -13,7 +13,6 @@ from transformers import TrainerCallback
 
 from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
 from reloss_hf.learner import scale_to_cross_entropy
-from reloss_hf.tasks import Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from common import Experiment
@@ -74,10 +73,10 @@ class ValidationCurve(TrainerCallback):
             model.train()
 
 
-def shuffled_control(task: type[Task], metric: str, checkpoint: str) -> SurrogateLoss:
-    """The task's default surrogate, learned on what the warm start predicted and the scores of other groups."""
-    learner = SurrogateLearner(ShuffledMetric(metric), task.default_surrogate.__name__)
-    learner.learn(Path(checkpoint) / "reloss_state")
+def learned(surrogate: type[SurrogateLoss], metric: str | GroupMetric, predictions: str | Path) -> SurrogateLoss:
+    """One of this class, learned outside the trainer: from other predictions, or of another metric."""
+    learner = SurrogateLearner(metric, surrogate.__name__)
+    learner.learn(predictions)
     return learner.surrogate
 
 

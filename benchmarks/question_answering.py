@@ -59,8 +59,9 @@ def changes(experiment: run_qa.Experiment, arm: str, checkpoint: str) -> dict:
         case "surrogate":
             return {}
         case "shuffled_control":
-            metric = experiment.data_args.metric
-            return {"surrogate": arms.shuffled_control(QuestionAnsweringTask, metric, checkpoint)}
+            metric = arms.ShuffledMetric(experiment.data_args.metric)
+            predictions = Path(checkpoint) / "reloss_state"
+            return {"surrogate": arms.learned(QuestionAnsweringTask.default_surrogate, metric, predictions)}
         case _:
             return {"surrogate_class": arm}
 

@@ -89,7 +89,7 @@ def predict(model, tokenizer, pairs: list[dict], options) -> tuple[list[dict], l
             for pair in pairs[start : start + 128]
         ]
         batch = dict(collate(rows))
-        outputs = model(**task.without_labels(model, batch))
+        outputs = model(**task.without_labels(batch))
         features.append(task.features(model, outputs, batch, TokenCrossEntropy.reads))
         texts += tokenizer.batch_decode(task.generate(model, batch, outputs), skip_special_tokens=True)
     return features, [text.strip() for text in texts]

@@ -30,8 +30,8 @@ from transformers import (
 from reloss_hf import (
     AnswersSurrogate,
     ExpectedF1Loss,
-    LogNgramSurrogate,
     MinimumRiskLoss,
+    NgramSurrogate,
     OwnOutputSurrogate,
     Predictions,
     ReLossCallback,
@@ -142,7 +142,7 @@ def held_out_correlation(learner, predictions, checked) -> float:
 def time_learning(folder: str, most_seconds: float) -> dict:
     """The default against the paper's network learned as the official code does, both to one held-out correlation."""
     predictions = Predictions.load(folder)
-    ours = TimedLearner("sacrebleu", "LogNgramSurrogate", progress=False)
+    ours = TimedLearner("sacrebleu", "NgramSurrogate", progress=False)
     ours.learn(predictions)
     network = TimedLearner("sacrebleu", "TransformerTokenSurrogate", progress=False)
     network.learn(predictions)
@@ -154,7 +154,7 @@ def time_learning(folder: str, most_seconds: float) -> dict:
     }
     for name, surrogate in (
         ("learning", "TransformerTokenSurrogate"),
-        ("learning_same_surrogate", "LogNgramSurrogate"),
+        ("learning_same_surrogate", "NgramSurrogate"),
     ):
         reference = OneByOneLearner("sacrebleu", surrogate, progress=False, target=ours.best, most_seconds=most_seconds)
         reference.learn(predictions)
@@ -171,7 +171,7 @@ def translation_trainers(vocabulary: int, width: int, layers: int) -> dict[str, 
     model, tokenizer = translation_model(vocabulary, width, layers)
     return {
         "cross_entropy": translation_trainer(model, tokenizer, surrogate_start=None),
-        "surrogate": translation_trainer(model, tokenizer, LogNgramSurrogate(), surrogate_start=0),
+        "surrogate": translation_trainer(model, tokenizer, NgramSurrogate(), surrogate_start=0),
         "collecting": translation_trainer(model, tokenizer, metric="sacrebleu", callbacks=[AlwaysCollect()]),
     }
 

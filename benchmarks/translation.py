@@ -24,8 +24,8 @@ import run_translation
 from reloss_hf import (
     MinimumRiskLoss,
     NgramSurrogate,
+    OwnOutputSurrogate,
     Predictions,
-    SurrogateLearner,
     SurrogateLoss,
     TokenErrorProbability,
 )
@@ -83,23 +83,22 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
         case "surrogate":
             return {}
         case "shuffled_control":
-            return {"surrogate": arms.shuffled_control(TokenSequenceTask, "sacrebleu", checkpoint)}
+            metric, predictions = arms.ShuffledMetric("sacrebleu"), Path(checkpoint) / "reloss_state"
+            return {"surrogate": arms.learned(TokenSequenceTask.default_surrogate, metric, predictions)}
         case "own_output" | "shuffled_own_output":
-            learned = experiment.out / arm / "surrogate"
-            if learned.exists():
-                return {"surrogate": SurrogateLoss.from_pretrained(learned)}
+            done = experiment.out / arm / "surrogate"
+            if done.exists():
+                return {"surrogate": SurrogateLoss.from_pretrained(done)}
             metric = arms.ShuffledMetric("sacrebleu") if arm.startswith("shuffled") else "sacrebleu"
-            learner = SurrogateLearner(metric, "OwnOutputSurrogate")
-            learner.learn(own_output(experiment, learner.surrogate.reads))
-            return {"surrogate": learner.surrogate}
+            return {"surrogate": arms.learned(OwnOutputSurrogate, metric, own_predictions(experiment))}
         case _:
             return {"surrogate_class": arm}
 
 
 @torch.no_grad()
-def own_output(experiment: run_translation.Experiment, reads: tuple[str, ...]) -> Predictions:
-    """How all checkpoints that the warm start saved translate the first sentences of validation."""
-    folder = experiment.out / "own_output"
+def own_predictions(experiment: run_translation.Experiment) -> Path:
+    """Where the translations are of the first sentences of validation, by all checkpoints that the warm start saved."""
+    folder = experiment.out / "own_predictions"
     if not folder.exists():
         rows, size = experiment.tokenized["validation"].select(range(_DECODED)), experiment.args.eval_batch_size
         snapshots = (experiment.out / "warm_start").glob("checkpoint-*")
@@ -109,9 +108,9 @@ def own_output(experiment: run_translation.Experiment, reads: tuple[str, ...]) -
             task, collate = TokenSequenceTask(model, experiment.tokenizer), DataCollatorForSeq2Seq(experiment.tokenizer)
             for inputs in DataLoader(rows, size, collate_fn=collate):
                 inputs = inputs.to(experiment.args.device)
-                parts.append(task.generated_predictions(model, inputs, Candidate(number), reads))
+                parts.append(task.generated_predictions(model, inputs, Candidate(number), OwnOutputSurrogate.reads))
         Predictions.concatenate(parts).save(folder)
-    return Predictions.load(folder)
+    return folder
 
 
 if __name__ == "__main__":

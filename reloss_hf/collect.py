@@ -30,7 +30,7 @@ def collect_predictions(trainer: ReLossMixin, dataset: Any, candidate: int = 0) 
     for batch in trainer.get_test_dataloader(dataset):
         trainer.task.require_labels(batch)
         inputs = trainer._prepare_inputs(batch)
-        outputs = model(**trainer.task.without_labels(model, inputs))
+        outputs = model(**trainer.task.without_labels(inputs))
         seeds = range(len(inputs["input_ids"]))
         parts.append(trainer.task.forced_predictions(outputs, inputs, [Candidate(candidate)], seeds))
     model.train(training)

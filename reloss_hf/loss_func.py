@@ -37,7 +37,7 @@ def surrogate_loss_func(
         surrogate = SurrogateLoss.from_pretrained(surrogate)
     task = task_for(model)
     tells = task is TokenSequenceTask and surrogate.task == task.name
-    if not tells or not set(task.own_output).isdisjoint(surrogate.reads):
+    if not tells or task.decodes_for(surrogate):
         raise ValueError(
             f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)}, of a {type(model).__name__}; a "
             "compute_loss_func is given logits and labels alone: use ReLossTrainer, or a surrogate "

@@ -12,10 +12,10 @@ from torch.utils.data import BatchSampler, DataLoader
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callback import ReLossCallback
-from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
 from .origin import training_origin
 from .predictions import Predictions, PredictionStore
+from .preparation import given_surrogate, make_learner
 from .report import LearningReport
 from .surrogates import SurrogateLoss, weighted_mean
 from .tasks import Candidate, task_for
@@ -72,10 +72,10 @@ class ReLossMixin:
 
         self._warn_of_incomparable_losses()
         self.task = task_for(self.model)(self.model, self.processing_class)
-        self._given = self.surrogate = self._given_surrogate(surrogate)
+        self._given = self.surrogate = given_surrogate(self, surrogate)
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
         learns = self.surrogate is None and self.args.surrogate_start is not None
-        self.learner = self._make_learner(metric, metric_key, lower_is_better) if learns else None
+        self.learner = make_learner(self, metric, metric_key, lower_is_better) if learns else None
         self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
         self._begin()
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
@@ -240,76 +240,6 @@ class ReLossMixin:
                 name,
             )
 
-    def _given_surrogate(self, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
-        if surrogate is None or self.args.surrogate_start is None:
-            return None
-        if not isinstance(surrogate, SurrogateLoss):
-            surrogate = SurrogateLoss.from_pretrained(surrogate)
-        if surrogate.task != self.task.name:
-            raise ValueError(
-                f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
-                f"{type(self.model).__name__} is a model for {self.task.name!r}"
-            )
-        if self._reads_own_output(surrogate):
-            self._require_decoding(f"surrogate={type(surrogate).__name__}")
-        return surrogate.eval().requires_grad_(False).to(self.args.device)
-
-    def _reads_own_output(self, surrogate: SurrogateLoss) -> bool:
-        return not set(self.task.own_output).isdisjoint(surrogate.reads)
-
-    def _require_decoding(self, argument: str) -> None:
-        self.task.require_generation()
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError(
-                f"{argument} would wait for ever where the model is sharded, as processes decode unequally much: use "
-                "'forced', and a surrogate that reads the scores of the target alone"
-            )
-
-    def _make_learner(self, metric, metric_key, lower_is_better) -> SurrogateLearner:
-        if self.args.surrogate_start == 0:
-            raise ValueError(
-                "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start"
-            )
-        if metric is None:
-            raise ValueError("metric=None, but a surrogate of it is to be learned: pass metric=, or surrogate=")
-        if self.processing_class is None:
-            raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
-        if self.args.surrogate_predictions == "generate":
-            self._require_decoding("surrogate_predictions='generate'")
-        if not isinstance(metric, GroupMetric):
-            metric = GroupMetric(metric, metric_key, lower_is_better)
-        self.task.try_metric(metric, self.train_dataset, self.args.surrogate_group_size)
-        learner = SurrogateLearner(
-            metric,
-            self.args.surrogate_class or self.task.default_surrogate.__name__,
-            group_size=self.args.surrogate_group_size,
-            seed=self.args.seed,
-            progress=not self.args.disable_tqdm and self.is_world_process_zero(),
-        )
-        if self.args.surrogate_predictions == "forced" and self._reads_own_output(learner.surrogate):
-            raise ValueError(
-                f"surrogate_class={self.args.surrogate_class!r} reads the model's own output: pass "
-                "surrogate_predictions='generate'"
-            )
-        self._require_examples(learner.smallest_data_set)
-        return learner
-
-    def _require_examples(self, smallest: int) -> None:
-        if self.args.surrogate_predictions == "forced":
-            name, dataset = "train_dataset", self.train_dataset
-        else:
-            name, dataset = "surrogate_dataset", self.surrogate_dataset
-            if dataset is None or isinstance(dataset, dict) or not hasattr(dataset, "__len__"):
-                raise ValueError(
-                    f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
-                    f"{type(dataset).__name__}: pass surrogate_dataset="
-                )
-        if hasattr(dataset, "__len__") and len(dataset) < smallest:
-            raise ValueError(
-                f"{name} has {len(dataset)} examples; surrogate_group_size={self.args.surrogate_group_size} needs at "
-                f"least {smallest}, to learn from some groups and be judged on others"
-            )
-
     def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
         """The surrogate, the report, and why it should not be used, if so."""
         try:
@@ -330,7 +260,7 @@ class ReLossMixin:
         if share:
             cross_entropy, outputs = self._cross_entropy(model, inputs)
         else:
-            cross_entropy, outputs = None, model(**self.task.without_labels(model, inputs))
+            cross_entropy, outputs = None, model(**self.task.without_labels(inputs))
         features = self.task.features(model, outputs, inputs, self.surrogate.reads)
         surrogate = self.surrogate.batch_loss(features)
         if cross_entropy is None:

@@ -63,7 +63,7 @@ def test_logits_without_labels_are_those_with_labels(toy_model, tokenizer, batch
             if model.config.is_encoder_decoder
             else {"input_ids": batch["input_ids"], "labels": batch["input_ids"]}
         )
-        without = TokenSequenceTask(model, tokenizer).without_labels(model, inputs)
+        without = TokenSequenceTask(model, tokenizer).without_labels(inputs)
         assert "labels" not in without
         outputs = model(**without)
         assert outputs.loss is None

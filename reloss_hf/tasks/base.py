@@ -64,6 +64,11 @@ class Task(ABC):
     def handles(cls, model: torch.nn.Module) -> bool:
         """Whether this task fits the model."""
 
+    @classmethod
+    def decodes_for(cls, surrogate: SurrogateLoss) -> bool:
+        """Whether the model has to decode by itself for what the loss reads."""
+        return not set(cls.own_output).isdisjoint(surrogate.reads)
+
     @abstractmethod
     def require_labels(self, inputs: Inputs) -> None:
         """Raises ValueError where the batch holds no labels to learn from."""
@@ -73,7 +78,7 @@ class Task(ABC):
         """How much a micro-batch counts in its batch, a scalar: what its examples add to `SurrogateLoss.weights`."""
 
     @abstractmethod
-    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+    def without_labels(self, inputs: Inputs) -> Inputs:
         """Model inputs that give the same logits, but make the model compute no loss of its own."""
 
     @abstractmethod

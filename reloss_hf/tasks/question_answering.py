@@ -56,7 +56,7 @@ class QuestionAnsweringTask(Task):
     def weight(self, inputs: Inputs) -> Tensor:
         return torch.tensor(len(inputs["start_positions"]))
 
-    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+    def without_labels(self, inputs: Inputs) -> Inputs:
         labels = ("start_positions", "end_positions", *self.columns)
         return {name: value for name, value in inputs.items() if name not in labels}
 

@@ -53,7 +53,7 @@ class TokenSequenceTask(Task):
         labels = inputs["labels"] if self.is_encoder_decoder else inputs["labels"][:, 1:]
         return (labels != -100).sum()
 
-    def without_labels(self, model: torch.nn.Module, inputs: Inputs) -> Inputs:
+    def without_labels(self, inputs: Inputs) -> Inputs:
         rest = {name: value for name, value in inputs.items() if name != "labels"}
         if self.is_encoder_decoder and "decoder_input_ids" not in rest:
             rest["decoder_input_ids"] = self._decoder_inputs(inputs["labels"])
@@ -68,10 +68,9 @@ class TokenSequenceTask(Task):
         hypotheses: Tensor | None = None,
     ) -> dict[str, Tensor]:
         logits, labels = self._aligned(outputs.logits, inputs["labels"])
-        mask = labels != -100
-        features = _to_the_left(mask, **self._target_features(target_log_probs(logits, labels), labels))
+        features = self._target_features(target_log_probs(logits, labels), labels)
         if "prefix_log_probs" in reads:
-            tokens = _to_the_left(mask, labels=labels)["labels"]
+            tokens = _to_the_left(labels != -100, labels=labels)["labels"]
             features["target_classes"] = _first_equal(tokens)
             hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
@@ -84,17 +83,14 @@ class TokenSequenceTask(Task):
     ) -> Predictions:
         rows = slice(len(seeds))
         logits, labels = self._aligned(outputs.logits[rows].detach(), inputs["labels"][rows])
-        mask = labels != -100
         own, (best, second) = target_log_probs(logits, labels), logits.topk(2).indices.unbind(-1)
         parts = []
         for candidate in candidates:
             log_probs, predicted = own, best
             if candidate.corruption:
                 log_probs, predicted = _swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
-            target = self._target_features(log_probs, labels)
-            kept = _to_the_left(mask, **target, predicted=predicted, labels=labels)
-            predicted, targets = kept.pop("predicted"), kept.pop("labels")
-            parts.append(self._predictions(kept, predicted.masked_fill(targets == -100, -100), targets, candidate))
+            predicted = predicted.masked_fill(labels == -100, -100)
+            parts.append(self._predictions(self._target_features(log_probs, labels), predicted, labels, candidate))
         return Predictions.concatenate(parts)
 
     def require_generation(self) -> None:
@@ -108,7 +104,7 @@ class TokenSequenceTask(Task):
     def generated_predictions(
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
     ) -> Predictions:
-        outputs = model(**self.without_labels(model, inputs))
+        outputs = model(**self.without_labels(inputs))
         hypotheses = self.generate(model, inputs, outputs)
         features = self.features(model, outputs, inputs, reads, hypotheses)
         return self._predictions(features, hypotheses, inputs["labels"], candidate)
@@ -156,7 +152,8 @@ class TokenSequenceTask(Task):
 
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mask = labels != -100
-        return {"target_log_probs": log_probs, "target_mask": mask, "text_mask": mask & ~self._is_end(labels)}
+        text = mask & ~self._is_end(labels)
+        return _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
 
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
         samples = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
