@@ -47,8 +47,9 @@ def main() -> None:
         measured |= PARTS[part](options)
     path = Path(options.results)
     results = json.loads(path.read_text()) if path.exists() else {}
-    results |= measured | {"device": DEVICE.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    results.setdefault("commands", {})[" ".join(options.parts)] = " ".join(sys.argv)
+    results |= measured | {"device": DEVICE.type, "torch": torch.__version__}
+    command = f"OMP_NUM_THREADS={torch.get_num_threads()} python {' '.join(sys.argv)}"
+    results.setdefault("commands", {})[" ".join(options.parts)] = command
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n")
     for name, value in measured.items():
