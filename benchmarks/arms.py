@@ -145,6 +145,22 @@ def print_table(arms: list[dict], scores: list[str]) -> None:
         print(f"| {arm['arm']} | {' | '.join(_cell(arm, name) for name in columns)} |")
 
 
+def print_gains(path: str, scores: list[str]) -> None:
+    """What each arm gains on cross-entropy, seed by seed, and the ratio of their times, from the results."""
+    runs: dict[str, dict[int, dict]] = {}
+    for row in json.loads(Path(path).read_text())["runs"]:
+        runs.setdefault(row["arm"], {})[row["seed"]] = row
+    base = runs["cross_entropy"]
+    print(f"\n| arm | seeds | {' | '.join(scores)} | time |")
+    print("|---" * (len(scores) + 3) + "|")
+    for arm, rows in runs.items():
+        seeds = sorted(rows.keys() & base.keys())
+        if arm not in ("warm_start", "cross_entropy"):
+            gains = (" ".join(f"{rows[seed][name] - base[seed][name]:+.2f}" for seed in seeds) for name in scores)
+            times = " ".join(f"{rows[seed]['seconds'] / base[seed]['seconds']:.2f}" for seed in seeds)
+            print(f"| {arm} | {' '.join(map(str, seeds))} | {' | '.join(gains)} | {times} |")
+
+
 def _run_arm(benchmark, experiment, arm, factor, checkpoint, changes) -> dict:
     folder = arm if factor == 1 else f"{arm}-x{factor:g}"
     curve = experiment.out / folder / "curve.json"

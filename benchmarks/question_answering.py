@@ -45,6 +45,7 @@ def main() -> None:
         benchmark, args, lambda: run_qa.make_experiment(model_args, data_args, args), changes, ["f1_validation"]
     )
     summary = arms.write_results(benchmark.results, rows)
+    arms.print_gains(benchmark.results, ["f1", "exact_match"])
     arms.print_table(summary, ["f1", "exact_match", "f1_validation", "exact_match_validation"])
 
 

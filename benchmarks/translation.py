@@ -65,6 +65,7 @@ def main() -> None:
         ["bleu_greedy_validation", f"{beam}_validation"],
     )
     summary = arms.write_results(benchmark.results, rows)
+    arms.print_gains(benchmark.results, ["bleu_greedy", beam])
     arms.print_table(summary, ["bleu_greedy", beam, "bleu_greedy_validation", f"{beam}_validation"])
 
 
