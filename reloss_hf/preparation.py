@@ -9,14 +9,21 @@ from .metrics import GroupMetric, MetricLike
 from .surrogates import SurrogateLoss
 
 
-def given_surrogate(trainer: Trainer, surrogate: SurrogateLoss | str | Path | None) -> SurrogateLoss | None:
-    """The surrogate, loaded and frozen; None where none is given, or training never switches.
+def given_surrogate(
+    trainer: Trainer, surrogate: SurrogateLoss | str | Path | None, metric: GroupMetric | MetricLike | None
+) -> SurrogateLoss | None:
+    """The surrogate, loaded and frozen, or the task's own loss where nothing is to be learned either; None where a
+    surrogate is, or training never switches.
 
     Raises:
         ValueError: it cannot be loaded, or the model is not one that it can be trained on.
     """
-    if surrogate is None or trainer.args.surrogate_start is None:
+    if trainer.args.surrogate_start is None:
         return None
+    if surrogate is None:
+        if metric is not None or trainer.args.surrogate_class is not None:
+            return None
+        surrogate = trainer.task.default_loss()
     if not isinstance(surrogate, SurrogateLoss):
         surrogate = SurrogateLoss.from_pretrained(surrogate)
     if surrogate.task != trainer.task.name:
@@ -43,7 +50,9 @@ def make_learner(
             "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start"
         )
     if metric is None:
-        raise ValueError("metric=None, but a surrogate of it is to be learned: pass metric=, or surrogate=")
+        raise ValueError(
+            f"metric=None, but surrogate_class={args.surrogate_class!r} is to be learned: pass metric=, or surrogate="
+        )
     if trainer.processing_class is None:
         raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
     if args.surrogate_predictions == "generate":

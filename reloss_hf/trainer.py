@@ -34,10 +34,12 @@ class ReLossMixin:
 
     Args:
         metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
-            `(predictions, references) -> float`, or a `GroupMetric`. Not needed where nothing is to be learned.
+            `(predictions, references) -> float`, or a `GroupMetric`. None to learn nothing.
         metric_key: which number of the metric's result, where it has several.
         lower_is_better: for error rates.
-        surrogate: None to learn one on the way; or a `SurrogateLoss`, a folder or a hub id of a learned one.
+        surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. None to learn one of `metric` on the
+            way, or, where that is None too, for the task's `default_loss`, of which nothing is learned:
+            `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
         surrogate_dataset: what the model decodes where `surrogate_predictions="generate"`; by default
             `eval_dataset`. Best a slice of the training data that is not trained on.
 
@@ -72,7 +74,7 @@ class ReLossMixin:
 
         self._warn_of_incomparable_losses()
         self.task = task_for(self.model)(self.model, self.processing_class)
-        self._given = self.surrogate = given_surrogate(self, surrogate)
+        self._given = self.surrogate = given_surrogate(self, surrogate, metric)
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
         learns = self.surrogate is None and self.args.surrogate_start is not None
         self.learner = make_learner(self, metric, metric_key, lower_is_better) if learns else None

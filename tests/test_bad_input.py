@@ -25,7 +25,7 @@ REFUSED = [
     ),
     ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
     ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads the model's own.*'generate'"),
-    ({}, {"metric": None}, "metric=None.*pass metric=, or surrogate="),
+    ({}, {"metric": None}, "metric=None, but surrogate_class='LastTokensSurrogate' is.*pass metric=, or surrogate="),
     ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
     ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
     ({"surrogate_predictions": "generate"}, {"eval_dataset": None}, "pass surrogate_dataset="),

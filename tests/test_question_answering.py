@@ -10,6 +10,7 @@ from toy_questions import Squad, SquadV2, make_examples, make_model, make_tokeni
 from transformers import DataCollatorWithPadding, DistilBertConfig, DistilBertForQuestionAnswering
 
 from reloss_hf import (
+    AnswersCrossEntropy,
     ExpectedF1Loss,
     GroupMetric,
     ReLossTrainer,
@@ -112,6 +113,13 @@ def test_all_gold_answers_are_learned_from_and_with_one_alone_cross_entropy_stay
     alone = make_trainer(metric="squad", arguments={"max_steps": 200})
     alone.train()
     assert alone.surrogate is None and "no better than cross-entropy" in alone.surrogate_report.objection
+
+
+def test_where_no_metric_is_named_cross_entropy_with_all_answers_takes_over(make_trainer):
+    trainer = make_trainer(arguments={"max_steps": 10, "logging_steps": 1})
+    trainer.train()
+    assert type(trainer.surrogate) is AnswersCrossEntropy
+    assert [entry["surrogate_in_force"] for entry in trainer.state.log_history[:10]] == [0] * 7 + [1] * 3
 
 
 @pytest.mark.parametrize("name", SURROGATES)

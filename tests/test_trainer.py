@@ -176,6 +176,16 @@ def test_a_surrogate_of_the_models_own_output_is_given_the_same_as_a_loss(build)
     assert trainer.surrogate_in_force
 
 
+def test_where_no_metric_is_named_the_n_gram_match_takes_over_as_it_is_written(build):
+    trainer = build(surrogate_class=None, trainer={"metric": None, "processing_class": None})
+    trainer.train()
+    assert history(trainer, "surrogate_in_force") == {5: 0, 10: 0, 15: 0, 20: 0, 25: 1, 30: 1}
+    assert type(trainer.surrogate) is NgramSurrogate
+    written = NgramSurrogate().state_dict()
+    assert all(value.equal(written[name]) for name, value in trainer.surrogate.state_dict().items())
+    assert len(trainer.predictions) == 0
+
+
 def test_a_given_surrogate_needs_neither_metric_nor_tokenizer(build, tmp_path):
     NgramSurrogate().save_pretrained(tmp_path / "surrogate")
     trainer = build(surrogate_start=0, max_steps=3, trainer={

@@ -49,12 +49,14 @@ class Task(ABC):
         columns: of the data set, that features are made from and the model does not take.
         own_output: the features for which the model has to decode by itself.
         default_surrogate: the class that is learned when the user names none.
+        default_loss: that of the loss, as it is written, where the user names no metric and so nothing is learned.
     """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
     own_output: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
+    default_loss: ClassVar[type[SurrogateLoss]]
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         self.processing_class = processing_class

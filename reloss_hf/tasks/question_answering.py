@@ -11,7 +11,7 @@ from torch import Tensor
 from ..metrics import GroupMetric
 from ..predictions import Predictions
 from ..squad_features import null_token_id
-from ..surrogates import AnswersSurrogate
+from ..surrogates import AnswersCrossEntropy, AnswersSurrogate
 from ..surrogates.spans import best_spans
 from .base import Candidate, Inputs, Task, uniform_draws
 
@@ -34,6 +34,7 @@ class QuestionAnsweringTask(Task):
     name = "question_answering"
     columns = ("gold_spans",)
     default_surrogate = AnswersSurrogate
+    default_loss = AnswersCrossEntropy
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)

@@ -30,7 +30,7 @@ class TokenSequenceTask(Task):
     own_output = (
         "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
     )  # fmt: skip
-    default_surrogate = NgramSurrogate
+    default_surrogate = default_loss = NgramSurrogate
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
