@@ -114,7 +114,13 @@ def run_seeds(
             }
             factors[arm] = max(tried, key=lambda factor: statistics.mean(tried[factor][name] for name in chosen_by))
             rate = args.learning_rate * factors[arm]
-            rows.append(tried[factors[arm]] | {"seed": seed, "learning_rate": rate})
+            row = tried[factors[arm]] | {"seed": seed, "learning_rate": rate}
+            if len(tried) > 1:
+                row["tried"] = {
+                    f"{factor * args.learning_rate:g}": {name: scores[name] for name in chosen_by}
+                    for factor, scores in tried.items()
+                }
+            rows.append(row)
     return rows
 
 

@@ -27,6 +27,7 @@ from reloss_hf import (
     OwnOutputSurrogate,
     Predictions,
     SurrogateLoss,
+    TokenCrossEntropy,
     TokenErrorProbability,
 )
 from reloss_hf.tasks import Candidate, TokenSequenceTask
@@ -45,6 +46,8 @@ ARMS = (
 )
 # How many sentence pairs of validation are decoded to learn from.
 _DECODED = 512
+# How many batches of the training data a loss is scaled by.
+_SCALED_BY = 8
 
 
 @dataclass
@@ -78,9 +81,9 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
         case "one_minus_p":
             return {"surrogate": arms.scaled(TokenErrorProbability(), checkpoint)}
         case "ngram_match":
-            return {"surrogate": arms.scaled(NgramSurrogate(), checkpoint)}
+            return {"surrogate": NgramSurrogate()}
         case "minimum_risk":
-            return {"surrogate": MinimumRiskLoss()}
+            return {"surrogate": scaled_in_weights(MinimumRiskLoss(), experiment, checkpoint)}
         case "surrogate":
             return {}
         case "shuffled_control":
@@ -94,6 +97,27 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
             return {"surrogate": arms.learned(OwnOutputSurrogate, metric, own_predictions(experiment))}
         case _:
             return {"surrogate_class": arm}
+
+
+def scaled_in_weights(loss: SurrogateLoss, experiment: run_translation.Experiment, checkpoint: str) -> SurrogateLoss:
+    """As `arms.scaled`, of a loss that reads other log-probabilities than cross-entropy: the gradients are those of the
+    model's weights, on a few training batches."""
+    model = experiment.load(checkpoint).to(experiment.args.device).train()
+    task, collate = TokenSequenceTask(model, experiment.tokenizer), DataCollatorForSeq2Seq(experiment.tokenizer)
+    rows, size = experiment.tokenized["train"], experiment.args.train_batch_size
+    norms = []
+    for inputs in DataLoader(rows.select(range(_SCALED_BY * size)), size, collate_fn=collate):
+        inputs = inputs.to(experiment.args.device)
+        for features_of in (loss, TokenCrossEntropy()):
+            model.zero_grad()
+            features = task.features(model, model(**task.without_labels(inputs)), inputs, features_of.reads)
+            features_of.batch_loss(features).backward()
+            gradients = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+            norms.append(torch.cat(gradients).norm())
+    ratios = [cross_entropy / own for own, cross_entropy in zip(norms[::2], norms[1::2], strict=True)]
+    with torch.no_grad():
+        loss.log_scale.add_(torch.stack(ratios).log().mean())
+    return loss
 
 
 @torch.no_grad()
