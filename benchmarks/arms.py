@@ -156,7 +156,7 @@ def print_gains(path: str, scores: list[str]) -> None:
     runs: dict[str, dict[int, dict]] = {}
     for row in json.loads(Path(path).read_text())["runs"]:
         runs.setdefault(row["arm"], {})[row["seed"]] = row
-    base = runs["cross_entropy"]
+    base = runs.get("cross_entropy", {})
     print(f"\n| arm | seeds | {' | '.join(scores)} | time |")
     print("|---" * (len(scores) + 3) + "|")
     for arm, rows in runs.items():
