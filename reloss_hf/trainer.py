@@ -62,6 +62,8 @@ class ReLossMixin:
     ):
         if keywords.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func= would never be called: pass surrogate=, or use a plain Trainer")
+        if metric is None and (metric_key is not None or lower_is_better):
+            raise ValueError(f"{metric_key=} and {lower_is_better=} are of a metric, but metric=None: pass metric=")
         super().__init__(*arguments, **keywords)
         if not isinstance(self.args, ReLossArguments):
             raise TypeError(

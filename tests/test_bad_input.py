@@ -26,6 +26,8 @@ REFUSED = [
     ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
     ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads the model's own.*'generate'"),
     ({}, {"metric": None}, "metric=None, but surrogate_class='LastTokensSurrogate' is.*pass metric=, or surrogate="),
+    ({}, {"metric": None, "metric_key": "exact_match"}, "metric_key='exact_match'.*metric=None: pass metric="),
+    ({}, {"metric": None, "lower_is_better": True}, "lower_is_better=True.*metric=None: pass metric="),
     ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
     ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
     ({"surrogate_predictions": "generate"}, {"eval_dataset": None}, "pass surrogate_dataset="),
