@@ -11,7 +11,7 @@ is the `t`-th token of the target wherever its padding or its prompt was:
 | `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
 | `prefix_mask` | `(n, H)` | where a token of the model's own output is |
-| `sample_log_probs` | `(n, S)` | log-probability of each of some outputs, sampled from the model, and of the target |
+| `sample_log_probs` | `(n, S)` | log-probability of each of some outputs, sampled from the model |
 | `sample_mask` | `(n, S)` | where an output is that is no repetition of one before it |
 | `sample_bleu` | `(n, S)` | its sentence BLEU, 0 to 1 |
 
@@ -85,8 +85,8 @@ class TokenErrorProbability(TokenSurrogate):
 class MinimumRiskLoss(TokenSurrogate):
     """The expected `1 - BLEU` over a few outputs: minimum risk training, the classical rival.
 
-    The outputs are sampled in every step, which makes it many times as slow as the other losses; the target is one of
-    them. Their probabilities, to the power `sharpness`, are normalised over those that differ.
+    The outputs are sampled in every step, which makes it many times as slow as the other losses. Unlike in the paper,
+    the target is not one of them. Their probabilities, to the power `sharpness`, are normalised over those that differ.
 
     Args:
         sharpness: the paper has 0.005.

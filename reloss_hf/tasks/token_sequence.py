@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from sacrebleu.metrics import BLEU
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
@@ -18,7 +18,7 @@ from .base import Candidate, Inputs, Task, uniform_draws
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
-# How many outputs of an example a loss on sampled outputs compares, beside the target.
+# How many outputs of an example a loss on sampled outputs compares.
 _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
 
@@ -156,29 +156,24 @@ class TokenSequenceTask(Task):
         return _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
 
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
-        samples = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
-        samples = samples.masked_fill(~self._until_end(samples), -100)
-        labels = inputs["labels"]
-        length = max(samples.shape[1], labels.shape[1])
-        samples, labels = (pad(rows, (0, length - rows.shape[1]), value=-100) for rows in (samples, labels))
-        rows = torch.cat([samples.view(len(labels), _SAMPLES, length), labels.unsqueeze(1)], dim=1)
-        count, rows = rows.shape[1], rows.flatten(0, 1)
+        rows = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
+        rows = rows.masked_fill(~self._until_end(rows), -100)
         mask = inputs.get("attention_mask")
         logits = model(
-            attention_mask=mask if mask is None else mask.repeat_interleave(count, 0),
-            encoder_outputs=(outputs.encoder_last_hidden_state.repeat_interleave(count, 0),),
+            attention_mask=mask if mask is None else mask.repeat_interleave(_SAMPLES, 0),
+            encoder_outputs=(outputs.encoder_last_hidden_state.repeat_interleave(_SAMPLES, 0),),
             decoder_input_ids=self._decoder_inputs(rows),
         ).logits
-        references = [text for text in self._decode(labels) for _ in range(count)]
+        references = [text for text in self._decode(inputs["labels"]) for _ in range(_SAMPLES)]
         bleu = [
             _BLEU.sentence_score(*pair).score / 100 for pair in zip(self._decode(rows), zip(references), strict=True)
         ]
-        rows = rows.view(len(labels), count, length)
-        repeated = (rows.unsqueeze(1) == rows.unsqueeze(2)).all(-1).tril(-1).any(-1)
+        of_each = rows.view(-1, _SAMPLES, rows.shape[1])
+        repeated = (of_each.unsqueeze(1) == of_each.unsqueeze(2)).all(-1).tril(-1).any(-1)
         return {
-            "sample_log_probs": target_log_probs(logits, rows.flatten(0, 1)).sum(1).view(len(labels), count),
+            "sample_log_probs": target_log_probs(logits, rows).sum(1).view(-1, _SAMPLES),
             "sample_mask": ~repeated,
-            "sample_bleu": torch.tensor(bleu, device=rows.device).view(len(labels), count),
+            "sample_bleu": torch.tensor(bleu, device=rows.device).view(-1, _SAMPLES),
         }
 
     def _prefix_features(
