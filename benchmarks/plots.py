@@ -42,12 +42,12 @@ def plot_curves(runs: list[dict], score: str) -> Figure:
     axis = figure.subplots()
     starts = {row["seed"]: row for row in runs if row["arm"] == "warm_start"}
     measured = [row for row in runs if "curve" in row]
-    arms = list(dict.fromkeys(row["arm"] for row in measured))
+    colours: dict[str, str] = {}
     for row in measured:
         start, curve = starts[row["seed"]], row["curve"]
         updates = [start["updates"], *curve["updates"], row["updates"]]
-        label = row["arm"] if row["seed"] == measured[0]["seed"] else None
-        colour = f"C{arms.index(row['arm'])}"
+        label = row["arm"] if row["arm"] not in colours else None
+        colour = colours.setdefault(row["arm"], f"C{len(colours)}")
         axis.plot(updates, [start[score], *curve["scores"], row[score]], marker=".", color=colour, label=label)
     axis.set(xlabel="updates", ylabel=score.replace("_", " "))
     axis.grid(alpha=0.25)
