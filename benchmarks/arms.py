@@ -12,7 +12,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
-from reloss_hf.learner import scale_to_cross_entropy
+from reloss_hf.learning.learner import scale_to_cross_entropy
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from common import Experiment

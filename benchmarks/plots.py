@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from token_losses import token_losses
 
 from reloss_hf import Predictions
-from reloss_hf.plots import plot_weights, to_png
-from reloss_hf.weights import weight_curve
+from reloss_hf.diagnosis.plots import plot_weights
+from reloss_hf.diagnosis.weights import weight_curve
+from reloss_hf.sharing.plots import to_png
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "question
 import run_qa
 
 from reloss_hf import AnswersCrossEntropy, ExpectedF1Loss
-from reloss_hf.tasks import QuestionAnsweringTask
+from reloss_hf.tasks.question_answering.task import QuestionAnsweringTask
 
 ARMS = (
     "cross_entropy",

@@ -19,9 +19,9 @@ from token_losses import token_losses
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 
 from reloss_hf import TokenCrossEntropy, spearman_correlation
-from reloss_hf.functional import hard_rank
-from reloss_hf.surrogates import weighted_mean
-from reloss_hf.tasks import TokenSequenceTask
+from reloss_hf.learning.functional import hard_rank
+from reloss_hf.surrogate import weighted_mean
+from reloss_hf.tasks.token_sequence.task import TokenSequenceTask
 
 
 def main() -> None:

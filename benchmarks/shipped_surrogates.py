@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser
 
 from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
-from reloss_hf.diagnosis import diagnose
-from reloss_hf.model_card import write_model_card
-from reloss_hf.surrogates.base import SHIPPED
+from reloss_hf.diagnosis.diagnosis import diagnose
+from reloss_hf.sharing.hub import SHIPPED
+from reloss_hf.sharing.model_card import write_model_card
 
 
 @dataclass

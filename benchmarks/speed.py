@@ -19,7 +19,7 @@ from speed_steps import time_own_output, time_questions, time_translation
 from timing import DEVICE, peak_memory, timed
 
 from reloss_hf import Predictions, soft_rank, sorting_network_rank, spearman_correlation
-from reloss_hf.predictions import PredictionStore
+from reloss_hf.learning.store import PredictionStore
 
 PARTS = {
     "learning": lambda options: time_learning(options.predictions, options.patience),

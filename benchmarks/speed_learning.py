@@ -12,8 +12,8 @@ from reloss_hf import (
     sorting_network_rank,
     spearman_correlation,
 )
-from reloss_hf.learner import _correlation, _rows, _with_logits
-from reloss_hf.surrogates import weighted_mean
+from reloss_hf.learning.learner import _correlation, _rows, _with_logits
+from reloss_hf.surrogate import weighted_mean
 
 
 def time_learning(folder: str, most_seconds: float) -> dict:

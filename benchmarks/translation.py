@@ -30,7 +30,8 @@ from reloss_hf import (
     TokenCrossEntropy,
     TokenErrorProbability,
 )
-from reloss_hf.tasks import Candidate, TokenSequenceTask
+from reloss_hf.tasks import Candidate
+from reloss_hf.tasks.token_sequence.task import TokenSequenceTask
 
 ARMS = (
     "cross_entropy",

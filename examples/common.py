@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from reloss_hf import ReLossCallback
-from reloss_hf.plots import plot_held_out, to_png
+from reloss_hf.sharing.plots import plot_held_out, to_png
 
 # Of both examples' arguments, for corpora that they make themselves.
 DEFAULTS = {

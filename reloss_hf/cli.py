@@ -1,4 +1,7 @@
-"""The command `reloss`: what a loss is worth, and surrogates to learn, to describe and to share."""
+"""The command `reloss`: what a loss is worth, and surrogates to learn, to describe and to share.
+
+A command imports what it needs when it runs, so that help and wrong arguments are answered at once.
+"""
 
 import argparse
 import shlex
@@ -9,14 +12,6 @@ import warnings
 from pathlib import Path
 
 from . import __version__
-from .diagnosis import diagnose, verdict
-from .diagnosis_report import table, write_report
-from .learner import SurrogateLearner
-from .metrics import GroupMetric
-from .model_card import CARD_NAME, write_model_card
-from .predictions import Predictions
-from .surrogates import SurrogateLoss
-from .tasks import TASKS
 
 _EXAMPLES = """examples:
   reloss diagnose out/predictions --metric sacrebleu
@@ -168,19 +163,24 @@ def _add_groups(command) -> None:
     command.add_argument(
         "--group-size",
         type=int,
-        default=8,
-        help="predictions in a group, on which the metric is computed at once (default: %(default)s)",
+        help="predictions in a group, on which the metric is computed at once (default: that of the task, 8 for text)",
     )
     command.add_argument("--seed", type=int, default=0, help="of groups and draws (default: %(default)s)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _diagnose(options: argparse.Namespace, command: str) -> None:
+    from .diagnosis.diagnosis import diagnose, verdict
+    from .diagnosis.report import table, write_report
+    from .learning.predictions import Predictions
+    from .metrics import GroupMetric
+
+    predictions = Predictions.load(options.folder)
     metric = GroupMetric(options.metric, options.metric_key, options.lower_is_better)
-    loaded = {name: SurrogateLoss.from_pretrained(name) for name in options.surrogate}
+    loaded = {name: _load(name) for name in options.surrogate}
     surrogates = {f"{type(surrogate).__name__} ({_short(name)})": surrogate for name, surrogate in loaded.items()}
     diagnosis = diagnose(
-        Predictions.load(options.folder),
+        predictions,
         metric,
         surrogates,
         options.group_size,
@@ -197,11 +197,18 @@ def _diagnose(options: argparse.Namespace, command: str) -> None:
 
 
 def _learn(options: argparse.Namespace, command: str) -> None:
+    from .learner import SurrogateLearner
+    from .learning.predictions import Predictions
+    from .metrics import GroupMetric
+    from .sharing.model_card import write_model_card
+    from .tasks import task_of_features
+
     predictions = Predictions.load(options.folder)
+    task = task_of_features(predictions.features)
     learner = SurrogateLearner(
         GroupMetric(options.metric, options.metric_key, options.lower_is_better),
-        options.surrogate_class or _default_surrogate(predictions),
-        group_size=options.group_size,
+        options.surrogate_class or task.default_surrogate.__name__,
+        group_size=options.group_size or task.group_size,
         seed=options.seed,
         progress=not options.quiet,
     )
@@ -210,15 +217,18 @@ def _learn(options: argparse.Namespace, command: str) -> None:
     write_model_card(learner.surrogate, options.output)
     print(f"\nSpearman with {report.metric} over {report.held_out_groups} held-out groups (within a candidate)")
     print(f"{report.surrogate:<28}{report.spearman:.3f} ({report.spearman_within:.3f})")
-    print(f"{'cross-entropy':<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
+    base = learner.surrogate.base_loss_name
+    print(f"{base:<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
     print(f"\nSurrogate: {options.output}")
     if report.objection:
         warnings.warn(f"it should not replace cross-entropy: {report.objection}", stacklevel=1)
 
 
 def _push(options: argparse.Namespace, command: str) -> None:
+    from .sharing.model_card import CARD_NAME
+
     card = Path(options.folder) / CARD_NAME
-    url = SurrogateLoss.from_pretrained(options.folder).push_to_hub(
+    url = _load(options.folder).push_to_hub(
         options.repo_id,
         private=options.private,
         revision=options.revision,
@@ -229,16 +239,15 @@ def _push(options: argparse.Namespace, command: str) -> None:
 
 
 def _card(options: argparse.Namespace, command: str) -> None:
-    print(write_model_card(SurrogateLoss.from_pretrained(options.folder), options.folder, options.repo_id))
+    from .sharing.model_card import write_model_card
+
+    print(write_model_card(_load(options.folder), options.folder, options.repo_id))
 
 
-def _default_surrogate(predictions: Predictions) -> str:
-    for task in TASKS:
-        if set(task.default_surrogate.reads) <= set(predictions.features):
-            return task.default_surrogate.__name__
-    raise ValueError(
-        f"no task has a default surrogate that reads {sorted(predictions.features)}: pass --surrogate-class"
-    )
+def _load(name_or_path: str):
+    from .tasks import SurrogateLoss  # with the classes of all tasks
+
+    return SurrogateLoss.from_pretrained(name_or_path)
 
 
 def _short(name: str) -> str:

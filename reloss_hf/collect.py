@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .predictions import Predictions
+from .learning.predictions import Predictions
 from .tasks import Candidate
 from .trainer import ReLossMixin
 
@@ -31,7 +31,7 @@ def collect_predictions(trainer: ReLossMixin, dataset: Any, candidate: int = 0) 
         trainer.task.require_labels(batch)
         inputs = trainer._prepare_inputs(batch)
         outputs = model(**trainer.task.without_labels(inputs))
-        seeds = range(len(inputs["input_ids"]))
+        seeds = range(trainer.task.batch_size(inputs))
         parts.append(trainer.task.forced_predictions(outputs, inputs, [Candidate(candidate)], seeds))
     model.train(training)
     return Predictions.concatenate(parts)

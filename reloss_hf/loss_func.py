@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .surrogates import SurrogateLoss
-from .tasks import TokenSequenceTask, task_for
+from .surrogate import SurrogateLoss
+from .tasks import task_for
 
 
 def surrogate_loss_func(
@@ -36,7 +36,7 @@ def surrogate_loss_func(
     if not isinstance(surrogate, SurrogateLoss):
         surrogate = SurrogateLoss.from_pretrained(surrogate)
     task = task_for(model)
-    tells = task is TokenSequenceTask and surrogate.task == task.name
+    tells = task is not None and task.reads_logits_and_labels_alone and surrogate.task == task.name
     if not tells or task.decodes_for(surrogate):
         raise ValueError(
             f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)}, of a {type(model).__name__}; a "
@@ -48,6 +48,6 @@ def surrogate_loss_func(
     def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
         features = task.features(model, outputs, {"labels": labels}, surrogate.reads)
         loss = surrogate.to(labels.device).batch_loss(features)
-        return loss if num_items_in_batch is None else loss * features["target_mask"].sum() / num_items_in_batch
+        return loss if num_items_in_batch is None else loss * surrogate.weights(features).sum() / num_items_in_batch
 
     return compute_loss

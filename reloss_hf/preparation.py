@@ -6,7 +6,7 @@ from transformers import Trainer
 
 from .learner import SurrogateLearner
 from .metrics import GroupMetric, MetricLike
-from .surrogates import SurrogateLoss
+from .surrogate import SurrogateLoss
 
 
 def given_surrogate(
@@ -53,17 +53,18 @@ def make_learner(
         raise ValueError(
             f"metric=None, but surrogate_class={args.surrogate_class!r} is to be learned: pass metric=, or surrogate="
         )
-    if trainer.processing_class is None:
+    if task.needs_processing_class and trainer.processing_class is None:
         raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
     if args.surrogate_predictions == "generate":
         _require_decoding(trainer, "surrogate_predictions='generate'")
     if not isinstance(metric, GroupMetric):
         metric = GroupMetric(metric, metric_key, lower_is_better)
-    task.try_metric(metric, trainer.train_dataset, args.surrogate_group_size)
+    group_size = args.surrogate_group_size or task.group_size
+    task.try_metric(metric, trainer.train_dataset, group_size)
     learner = SurrogateLearner(
         metric,
         args.surrogate_class or task.default_surrogate.__name__,
-        group_size=args.surrogate_group_size,
+        group_size=group_size,
         seed=args.seed,
         progress=not args.disable_tqdm and trainer.is_world_process_zero(),
     )
@@ -72,7 +73,7 @@ def make_learner(
             f"surrogate_class={args.surrogate_class!r} reads the model's own output: pass "
             "surrogate_predictions='generate'"
         )
-    _require_examples(trainer, learner.smallest_data_set)
+    _require_examples(trainer, learner)
     return learner
 
 
@@ -85,7 +86,7 @@ def _require_decoding(trainer: Trainer, argument: str) -> None:
         )
 
 
-def _require_examples(trainer: Trainer, smallest: int) -> None:
+def _require_examples(trainer: Trainer, learner: SurrogateLearner) -> None:
     if trainer.args.surrogate_predictions == "forced":
         name, dataset = "train_dataset", trainer.train_dataset
     else:
@@ -95,8 +96,8 @@ def _require_examples(trainer: Trainer, smallest: int) -> None:
                 f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
                 f"{type(dataset).__name__}: pass surrogate_dataset="
             )
-    if hasattr(dataset, "__len__") and len(dataset) < smallest:
+    if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
         raise ValueError(
-            f"{name} has {len(dataset)} examples; surrogate_group_size={trainer.args.surrogate_group_size} needs at "
-            f"least {smallest}, to learn from some groups and be judged on others"
+            f"{name} has {len(dataset)} examples; surrogate_group_size={learner.group_size} needs at least "
+            f"{learner.smallest_data_set}, to learn from some groups and be judged on others"
         )

@@ -1,32 +1,30 @@
 """Trainers that learn a surrogate of the metric on the way, then train on it instead of cross-entropy."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, extract_model_from_parallel, find_batch_size
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callback import ReLossCallback
-from .metrics import GroupMetric, MetricLike
+from .checkpoints import PREDICTIONS_FOLDER, SURROGATE_FOLDER, RunState
+from .learner import SurrogateLearner
+from .learning.metrics import LoadedGroupMetric
+from .learning.predictions import Predictions
+from .learning.store import PredictionStore
+from .metrics import MetricLike
 from .origin import training_origin
-from .predictions import Predictions, PredictionStore
 from .preparation import given_surrogate, make_learner
 from .report import LearningReport
-from .surrogates import SurrogateLoss, weighted_mean
-from .tasks import Candidate, task_for
+from .surrogate import SurrogateLoss, weighted_mean
+from .tasks import TASKS, Candidate, Task, task_for, task_of_batch
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
-
-# Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
-_SURROGATE_FOLDER = "surrogate"
-_STATE_FOLDER = "reloss_state"
-_PREDICTIONS_FOLDER = "predictions"
 
 
 class ReLossMixin:
@@ -34,16 +32,19 @@ class ReLossMixin:
 
     Args:
         metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
-            `(predictions, references) -> float`, or a `GroupMetric`. None to learn nothing.
+            `(predictions, references) -> float`, or a `GroupMetric`. Pass None to train without learning a surrogate.
         metric_key: which number of the metric's result, where it has several.
         lower_is_better: for error rates.
-        surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. None to learn one of `metric` on the
-            way, or, where that is None too, for the task's `default_loss`, of which nothing is learned:
+        surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. Pass None to learn one of `metric` on
+            the way. Where `metric` is None too, the loss is the task's `default_loss`, of which nothing is learned:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
         surrogate_dataset: what the model decodes where `surrogate_predictions="generate"`; by default
             `eval_dataset`. Best a slice of the training data that is not trained on.
+        task: the name of the task, such as `"question_answering"`. By default the class of the model tells it, or,
+            where transformers does not know that class, the outputs and labels of the first batch.
 
     Attributes:
+        task: the `Task` of the model; None until the first batch where that has to tell it.
         surrogate: the surrogate, given or learned; None before it is learned, and where it was refused.
         learner: the `SurrogateLearner`, where there is something to learn.
         surrogate_report: the `LearningReport` of the one learned on the way.
@@ -53,11 +54,12 @@ class ReLossMixin:
     def __init__(
         self,
         *arguments,
-        metric: GroupMetric | MetricLike | None = None,
+        metric: LoadedGroupMetric | MetricLike | None = None,
         metric_key: str | None = None,
         lower_is_better: bool = False,
         surrogate: SurrogateLoss | str | Path | None = None,
         surrogate_dataset: Any = None,
+        task: str | None = None,
         **keywords,
     ):
         if keywords.get("compute_loss_func") is not None:
@@ -75,13 +77,16 @@ class ReLossMixin:
         self.loss_is_scaled_for_ga = False
 
         self._warn_of_incomparable_losses()
-        self.task = task_for(self.model)(self.model, self.processing_class)
-        self._given = self.surrogate = given_surrogate(self, surrogate, metric)
+        self._metric = metric, metric_key, lower_is_better
+        self._given = surrogate
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
-        learns = self.surrogate is None and self.args.surrogate_start is not None
-        self.learner = make_learner(self, metric, metric_key, lower_is_better) if learns else None
+        self.task: Task | None = None
+        self.learner: SurrogateLearner | None = None
         self._store = PredictionStore(self.args.surrogate_snapshot_size, self.args.process_index, self.args.world_size)
         self._begin()
+        found = task_for(self.model, task)
+        if found is not None:
+            self._settle(found)
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(ReLossCallback)
             self.reloss_callback.on_init_end(self.args, self.state, self.control)
@@ -111,6 +116,7 @@ class ReLossMixin:
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = torch.zeros((), device=self.args.device)
         for inputs in batches:
+            self._know_task(self.model, inputs)
             self.task.require_labels(inputs)
             weight += self.task.weight(inputs).to(weight)
         self._batch_weight = self.accelerator.gather(weight).sum()
@@ -134,11 +140,12 @@ class ReLossMixin:
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Cross-entropy, or the surrogate: the mean over the micro-batch; in a training step, scaled so that the mean
         over all micro-batches and processes is that over the whole batch."""
+        self._know_task(model, inputs)
         self.task.require_labels(inputs)
         if not self.surrogate_in_force:
-            loss, outputs = self._cross_entropy(model, inputs)
+            loss, outputs = self._base_loss(model, inputs)
             if model.training:
-                self._track(cross_entropy=loss, surrogate_in_force=torch.zeros_like(loss))
+                self._track({self._base_name: loss, "surrogate_in_force": torch.zeros_like(loss)})
                 if self.args.surrogate_predictions == "forced" and self._collects():
                     self._collect_forced(outputs, inputs)
         else:
@@ -160,14 +167,14 @@ class ReLossMixin:
             logger.warning("%d predictions with NaN or infinite scores were left out", everything.skipped)
         self.surrogate = surrogate.to(self.args.device) if objection is None else None
         if objection is not None and self.is_world_process_zero():
-            logger.warning("Training stays on cross-entropy: %s", objection)
+            logger.warning("Training stays on %s: %s", self.task.default_surrogate.base_loss_name, objection)
         if self.surrogate_report is not None:
             self.log(
                 {
                     "surrogate_spearman": self.surrogate_report.spearman,
                     "surrogate_spearman_within": self.surrogate_report.spearman_within,
-                    "cross_entropy_spearman": self.surrogate_report.spearman_cross_entropy,
-                    "cross_entropy_spearman_within": self.surrogate_report.spearman_cross_entropy_within,
+                    f"{self._base_name}_spearman": self.surrogate_report.spearman_cross_entropy,
+                    f"{self._base_name}_spearman_within": self.surrogate_report.spearman_cross_entropy_within,
                     "surrogate_learning_seconds": self.surrogate_report.seconds,
                 }
             )
@@ -186,12 +193,12 @@ class ReLossMixin:
         store = self._store.gather() if keeps_state else None
         if self.args.should_save:
             if self.surrogate is not None:
-                self.surrogate.save_pretrained(folder / _SURROGATE_FOLDER)
+                self.surrogate.save_pretrained(folder / SURROGATE_FOLDER)
             elif is_checkpoint:  # that an earlier run wrote under the same name
-                shutil.rmtree(folder / _SURROGATE_FOLDER, ignore_errors=True)
+                shutil.rmtree(folder / SURROGATE_FOLDER, ignore_errors=True)
             if store is not None:
                 self._save_predictions(store)
-                self._save_state(folder / _STATE_FOLDER, store)
+                RunState(self._learns, self.surrogate_report).save(folder, store)
         super().save_model(output_dir, _internal_call)
 
     def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
@@ -211,23 +218,45 @@ class ReLossMixin:
         return self.surrogate.push_to_hub(repo_id, **account | keywords)
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        folder = Path(checkpoint_folder) / _SURROGATE_FOLDER
+        folder = Path(checkpoint_folder) / SURROGATE_FOLDER
         if self.is_world_process_zero() and folder.is_dir():
-            shutil.copytree(folder, Path(self.args.output_dir) / _SURROGATE_FOLDER, dirs_exist_ok=True)
+            shutil.copytree(folder, Path(self.args.output_dir) / SURROGATE_FOLDER, dirs_exist_ok=True)
         super()._push_from_checkpoint(checkpoint_folder)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *self.task.columns]))
+        columns = [name for task in ([self.task] if self.task else TASKS) for name in task.columns]
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *columns]))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.learner is not None:
             self._load_state(Path(checkpoint))
 
+    @property
+    def _base_name(self) -> str:
+        """Of the loss before the switch, in logs."""
+        return self.task.default_surrogate.base_loss_name.replace("-", "_").replace(" ", "_")
+
+    def _know_task(self, model, inputs) -> None:
+        if self.task is None:
+            ours = {name for task in TASKS for name in task.columns}
+            with torch.no_grad():
+                outputs = model(**{name: value for name, value in inputs.items() if name not in ours})
+            self._settle(task_of_batch(self.model, outputs, inputs))
+
+    def _settle(self, task: type[Task]) -> None:
+        """Make what depends on the task: all that can be refused is refused here, before the first step."""
+        self.task = task(self.model, self.processing_class)
+        metric, metric_key, lower_is_better = self._metric
+        self._given = self.surrogate = given_surrogate(self, self._given, metric)
+        if self.surrogate is None and self.args.surrogate_start is not None:
+            self.learner = make_learner(self, metric, metric_key, lower_is_better)
+            self._learns = True
+
     def _begin(self) -> None:
         """Forget an earlier run of this trainer. What a checkpoint holds is loaded later."""
-        self.surrogate = self._given
+        self.surrogate = self._given if self.task is not None else None
         self.surrogate_report: LearningReport | None = None
         self._learns = self.learner is not None
         self._store.clear()
@@ -255,26 +284,26 @@ class ReLossMixin:
         self.learner.surrogate.info["training"] = training_origin(self.model, dataset, self.args)
         return self.learner.surrogate.cpu(), report, report.objection
 
-    def _cross_entropy(self, model, inputs):
-        known = {name: value for name, value in inputs.items() if name not in self.task.columns}
-        return super().compute_loss(model, known, return_outputs=True)
+    def _base_loss(self, model, inputs):
+        def model_loss(model, inputs):
+            return super(ReLossMixin, self).compute_loss(model, inputs, return_outputs=True)
+
+        return self.task.base_loss(model_loss, model, inputs)
 
     def _surrogate_loss(self, model, inputs):
         share = self.args.surrogate_cross_entropy_share
         if share:
-            cross_entropy, outputs = self._cross_entropy(model, inputs)
+            base, outputs = self._base_loss(model, inputs)
         else:
-            cross_entropy, outputs = None, model(**self.task.without_labels(inputs))
+            base, outputs = None, model(**self.task.without_labels(inputs))
         features = self.task.features(model, outputs, inputs, self.surrogate.reads)
         surrogate = self.surrogate.batch_loss(features)
-        if cross_entropy is None:
-            losses = self.surrogate.cross_entropy(features).detach()
-            cross_entropy = weighted_mean(losses, self.surrogate.weights(features))
+        if base is None:
+            base = weighted_mean(self.surrogate.cross_entropy(features).detach(), self.surrogate.weights(features))
         if model.training:
-            self._track(
-                cross_entropy=cross_entropy, surrogate_loss=surrogate, surrogate_in_force=torch.ones_like(surrogate)
-            )
-        return (1 - share) * surrogate + share * cross_entropy if share else surrogate, outputs
+            in_force = torch.ones_like(surrogate)
+            self._track({self._base_name: base, "surrogate_loss": surrogate, "surrogate_in_force": in_force})
+        return (1 - share) * surrogate + share * base if share else surrogate, outputs
 
     def _collects(self) -> bool:
         return self._learns and self.reloss_callback.should_collect(self.args, self.state)
@@ -282,7 +311,7 @@ class ReLossMixin:
     @torch.no_grad()
     def _collect_forced(self, outputs, inputs) -> None:
         candidate = Candidate(self.reloss_callback.snapshot(self.args, self.state))
-        places = self._store.reserve(candidate.id, find_batch_size(inputs))
+        places = self._store.reserve(candidate.id, self.task.batch_size(inputs))
         if places:
             seeds = [hash((self.args.seed, candidate.number, place)) for place in places]
             candidates = (candidate, candidate.corrupted())
@@ -304,29 +333,22 @@ class ReLossMixin:
             self._store.add(self.task.generated_predictions(model, inputs, candidate, self.learner.surrogate.reads))
         model.train()
 
-    def _track(self, **values: torch.Tensor) -> None:
+    def _track(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
             total, count = self._tracked.get(name, (0, 0))
             self._tracked[name] = total + value.detach(), count + 1
 
     def _save_predictions(self, store: PredictionStore) -> None:
         if self.args.save_predictions and self.args.should_save and len(store):
-            store.predictions().save(Path(self.args.output_dir) / _PREDICTIONS_FOLDER)
-
-    def _save_state(self, folder: Path, store: PredictionStore) -> None:
-        store.save(folder)
-        report = self.surrogate_report and self.surrogate_report.as_dict()
-        (folder / "state.json").write_text(json.dumps({"learns": self._learns, "report": report}))
+            store.predictions().save(Path(self.args.output_dir) / PREDICTIONS_FOLDER)
 
     def _load_state(self, checkpoint: Path) -> None:
-        if (checkpoint / _SURROGATE_FOLDER).is_dir():
+        if (checkpoint / SURROGATE_FOLDER).is_dir():
             self._learns = False
-            self.surrogate = SurrogateLoss.from_pretrained(checkpoint / _SURROGATE_FOLDER).to(self.args.device)
-        if (checkpoint / _STATE_FOLDER).is_dir():
-            state = json.loads((checkpoint / _STATE_FOLDER / "state.json").read_text())
-            self._learns = state["learns"]
-            self.surrogate_report = state["report"] and LearningReport(**state["report"])
-            self._store.load(checkpoint / _STATE_FOLDER)
+            self.surrogate = SurrogateLoss.from_pretrained(checkpoint / SURROGATE_FOLDER).to(self.args.device)
+        state = RunState.load(checkpoint, self._store)
+        if state is not None:
+            self._learns, self.surrogate_report = state.learns, state.report
 
 
 class ReLossTrainer(ReLossMixin, Trainer):

@@ -36,9 +36,12 @@ class ReLossArguments:
         default=512,
         metadata={"help": "How many examples are collected at each of these times, over all processes."},
     )
-    surrogate_group_size: int = field(
-        default=8,
-        metadata={"help": "How many examples the metric is computed on at once while the surrogate is learned."},
+    surrogate_group_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "How many examples the metric is computed on at once while the surrogate is learned; None: as many "
+            "as fit the task, 8 for text."
+        },
     )
     surrogate_cross_entropy_share: float = field(
         default=0.0,
@@ -65,9 +68,9 @@ class ReLossArguments:
                 f"surrogate_cross_entropy_share={self.surrogate_cross_entropy_share} must lie between 0 and 1"
             )
         for name in ("surrogate_snapshots", "surrogate_snapshot_size", "surrogate_group_size"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.surrogate_snapshot_size < self.surrogate_group_size:
+        if self.surrogate_group_size is not None and self.surrogate_snapshot_size < self.surrogate_group_size:
             raise ValueError(
                 f"surrogate_snapshot_size={self.surrogate_snapshot_size} must be at least "
                 f"surrogate_group_size={self.surrogate_group_size}"

@@ -6,7 +6,7 @@ from conftest import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_features
-from reloss_hf.surrogates import surrogate_class
+from reloss_hf.surrogate import surrogate_class
 
 # Each kind of model with a surrogate for it.
 SURROGATES = {

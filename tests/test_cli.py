@@ -20,8 +20,8 @@ from reloss_hf import (
     TokenSurrogate,
 )
 from reloss_hf.cli import main
-from reloss_hf.diagnosis import diagnose, verdict
-from reloss_hf.weights import weight_curve
+from reloss_hf.diagnosis.diagnosis import diagnose, verdict
+from reloss_hf.diagnosis.weights import weight_curve
 
 
 class RewardsUnlikelyTargets(TokenSurrogate):

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import rankdata, spearmanr
 
 from reloss_hf import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
-from reloss_hf.functional import example_gradient_norms
+from reloss_hf.learning.functional import example_gradient_norms
 
 
 def draw(*shape, seed=0, dtype=torch.float64):

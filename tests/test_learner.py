@@ -14,7 +14,8 @@ from reloss_hf import (
     TokenErrorProbability,
     sorting_network_rank,
 )
-from reloss_hf.functional import example_gradient_norms
+from reloss_hf.learning.functional import example_gradient_norms
+from reloss_hf.learning.groups import split_examples
 
 LENGTH = 10
 
@@ -112,8 +113,7 @@ def test_the_gradient_is_scaled_to_that_of_cross_entropy(learned):
 
 def test_no_example_is_both_learned_from_and_reported_on():
     predictions = synthetic()
-    learner_ = learner()
-    parts = learner_._split(predictions, torch.Generator().manual_seed(0))
+    parts = split_examples(predictions, 8, 0.3, torch.Generator().manual_seed(0))
     keys = [{predictions.references[row] for row in part.tolist()} for part in parts]
     assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
     assert [len(part) for part in parts] == [560, 120, 120]

@@ -11,9 +11,11 @@ from transformers import DataCollatorForSeq2Seq
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from reloss_hf import PrefixNgramSurrogate, ReLossTrainer, ReLossTrainingArguments
-from reloss_hf.predictions import PredictionStore
-from reloss_hf.surrogates import surrogate_class
-from reloss_hf.tasks import Candidate, QuestionAnsweringTask, TokenSequenceTask
+from reloss_hf.learning.store import PredictionStore
+from reloss_hf.surrogate import surrogate_class
+from reloss_hf.tasks import Candidate
+from reloss_hf.tasks.question_answering.task import QuestionAnsweringTask
+from reloss_hf.tasks.token_sequence.task import TokenSequenceTask
 
 TOKENS = (
     "LogNgramSurrogate", "NgramSurrogate", "TransformerTokenSurrogate", "TokenCrossEntropy", "TokenErrorProbability",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reloss_hf import Predictions
-from reloss_hf.predictions import PredictionStore
+from reloss_hf.learning.store import PredictionStore
 
 
 def predictions(count, length=3, candidate=0, start=0):
@@ -36,7 +36,7 @@ def test_saved_and_loaded_they_are_the_same(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("reloss_hf.predictions.FORMAT_VERSION", 7)
+    monkeypatch.setattr("reloss_hf.learning.predictions.FORMAT_VERSION", 7)
     predictions(1).save(tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="format 7, newer than 1: upgrade"):

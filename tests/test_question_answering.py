@@ -21,8 +21,9 @@ from reloss_hf import (
     prepare_features,
     squad_compute_metrics,
 )
-from reloss_hf.surrogates import surrogate_class
-from reloss_hf.tasks import Candidate, QuestionAnsweringTask, task_for
+from reloss_hf.surrogate import surrogate_class
+from reloss_hf.tasks import Candidate, task_for
+from reloss_hf.tasks.question_answering.task import QuestionAnsweringTask
 
 SURROGATES = ("AnswersSurrogate", "ExpectedF1Loss", "SpanSurrogateMLP", "OverlapSurrogate", "SharpenedF1Surrogate")
 

@@ -4,12 +4,12 @@ import pytest
 from test_learner import synthetic
 
 from reloss_hf import GroupMetric, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss
-from reloss_hf.diagnosis import diagnose
-from reloss_hf.surrogates.base import SHIPPED
+from reloss_hf.diagnosis.diagnosis import diagnose
+from reloss_hf.sharing.hub import SHIPPED
 
 
 def test_they_are_small_and_loaded_by_name_without_a_network(monkeypatch):
-    monkeypatch.setattr("reloss_hf.surrogates.base.download", None)
+    monkeypatch.setattr("reloss_hf.sharing.hub.download", None)
     tasks = {name: SurrogateLoss.from_pretrained(name).task for name in ("bleu", "squad_f1")}
     assert tasks == {"bleu": "token_sequence", "squad_f1": "question_answering"}
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 1e6

@@ -16,7 +16,7 @@ from reloss_hf import (
     SurrogateLoss,
     gradient_penalty,
 )
-from reloss_hf.surrogates.spans import best_spans
+from reloss_hf.tasks.question_answering.spans import best_spans
 
 LOSSES = (
     SpanCrossEntropy,

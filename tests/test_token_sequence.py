@@ -13,8 +13,8 @@ from transformers import (
 )
 
 from reloss_hf import MinimumRiskLoss, NgramSurrogate, PrefixNgramSurrogate
-from reloss_hf.tasks import Candidate, TokenSequenceTask, task_for
-from reloss_hf.tasks.token_sequence import target_log_probs
+from reloss_hf.tasks import Candidate, task_for
+from reloss_hf.tasks.token_sequence.task import TokenSequenceTask, target_log_probs
 
 READS = NgramSurrogate.reads
 

@@ -1,28 +1,112 @@
-"""Tasks: one file each, named here."""
+"""Tasks: a folder each, named here."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
+from transformers.models.auto import modeling_auto
 
-from .base import Candidate, Task
-from .question_answering import QuestionAnsweringTask
-from .token_sequence import TokenSequenceTask
+from ..surrogate import SurrogateLoss
+from .base import Candidate, Inputs, NamedMetric, Task, class_names, is_known_as
+from .question_answering.task import QuestionAnsweringTask
+from .token_sequence.task import TokenSequenceTask
 
-# The first that handles a model is used.
-TASKS: tuple[type[Task], ...] = (QuestionAnsweringTask, TokenSequenceTask)
+TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask)
+
+# Of all models with a head that transformers knows.
+_KNOWN_CLASSES = class_names(*(name for name in dir(modeling_auto) if name.startswith("MODEL_FOR_")))
 
 
-def task_for(model: torch.nn.Module) -> type[Task]:
-    """The task that fits a model.
+def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | None:
+    """The task of a name, or else that which the class of a model tells, or of what it wraps; None where transformers
+    does not know the class.
 
     Raises:
-        ValueError: none does.
+        ValueError: there is no task of that name, or the model is of a class for none of the tasks, or for several.
     """
-    found = next((task for task in TASKS if task.handles(model)), None)
+    if name is not None:
+        return _named(name)
+    for module in _model_and_wrapped(model):
+        found = _only(type(model).__name__, [task for task in TASKS if task.handles(module)])
+        if found is not None:
+            return found
+        if is_known_as(module, _KNOWN_CLASSES):
+            raise ValueError(
+                f"model={type(module).__name__} neither {' nor '.join(task.does for task in TASKS)}: there is no "
+                f"surrogate for it; the tasks are {_names()}"
+            )
+    return None
+
+
+def task_of_batch(model: torch.nn.Module, outputs: Any, inputs: Inputs) -> type[Task]:
+    """The task that the names and shapes of a model's outputs and labels tell.
+
+    Raises:
+        ValueError: none does, or several.
+    """
+    found = _only(type(model).__name__, [task for task in TASKS if task.fits(outputs, inputs)])
     if found is None:
+        names = sorted(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
         raise ValueError(
-            f"model={type(model).__name__} neither generates text nor answers questions with a span: there is no "
-            f"surrogate for it; the tasks are {[task.name for task in TASKS]}"
+            f"model={type(model).__name__} with outputs {names} for a batch of {sorted(inputs)} fits none of the tasks "
+            f"{_names()}: there is no surrogate for it; pass task= if it is one of these"
         )
     return found
 
 
-__all__ = ["TASKS", "Candidate", "QuestionAnsweringTask", "Task", "TokenSequenceTask", "task_for"]
+def task_of_features(names: Iterable[str]) -> type[Task]:
+    """The task whose losses read these features.
+
+    Raises:
+        ValueError: none does.
+    """
+    names = set(names)
+    found = next((task for task in TASKS if set(task.hand_made[0].reads) <= names), None)
+    if found is None:
+        raise ValueError(f"the predictions hold {sorted(names)}, which the losses of no task read: {_names()}")
+    return found
+
+
+def _named(name: str) -> type[Task]:
+    found = next((task for task in TASKS if task.name == name), None)
+    if found is None:
+        raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
+    return found
+
+
+def _model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The model, then what it wraps: by PEFT, or as its only child."""
+    while True:
+        yield model
+        children = list(model.children())
+        if hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        elif len(children) == 1:
+            model = children[0]
+        else:
+            return
+
+
+def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:
+    if len(tasks) > 1:
+        raise ValueError(
+            f"model={model} fits several tasks, {[task.name for task in tasks]}: pass the one that is meant as task="
+        )
+    return tasks[0] if tasks else None
+
+
+def _names() -> list[str]:
+    return [task.name for task in TASKS]
+
+
+__all__ = [
+    "TASKS",
+    "Candidate",
+    "Inputs",
+    "NamedMetric",
+    "SurrogateLoss",
+    "Task",
+    "task_for",
+    "task_of_batch",
+    "task_of_features",
+]

@@ -1,18 +1,21 @@
 """What a task has to offer: how predictions, and the features that surrogates read, come out of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from transformers.models.auto import modeling_auto
 
-from ..metrics import GroupMetric
-from ..predictions import Predictions
-from ..surrogates import SurrogateLoss
+from ..learning.metrics import LoadedGroupMetric, LoadedMetric
+from ..learning.predictions import Predictions
+from ..surrogate import SurrogateLoss
 
 Inputs = dict[str, Any]
+# What `Trainer.compute_loss(model, inputs, return_outputs=True)` gives: the loss and the outputs.
+LossAndOutputs = tuple[Tensor, Any]
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,49 @@ class Candidate:
         return Candidate(self.number, 0.8 * ((self.number + 1) * golden % 1), improve=self.number % 2 == 1)
 
 
+@dataclass(frozen=True)
+class NamedMetric:
+    """A metric that users name, and that needs no download.
+
+    Attributes:
+        load: makes it.
+        main_key: the number of its result that it is known for, where it has several.
+        replaces_module: whether an `evaluate` module of that name is computed by it, too.
+    """
+
+    load: Callable[[], LoadedMetric]
+    main_key: str | None = None
+    replaces_module: bool = False
+
+
 class Task(ABC):
     """A kind of model output, its features and its decoding. One for each trainer.
 
     Attributes:
         name: matches `SurrogateLoss.task`.
+        does: what a model of this task does, as a verb: for errors.
         columns: of the data set, that features are made from and the model does not take.
         own_output: the features for which the model has to decode by itself.
         default_surrogate: the class that is learned when the user names none.
         default_loss: that of the loss, as it is written, where the user names no metric and so nothing is learned.
+        hand_made: the losses that a diagnosis compares; the first is the loss before the switch.
+        metrics: those that need no download, by name.
+        group_size: how many examples the metric is computed on at once while a surrogate is learned.
+        needs_processing_class: whether predictions are decoded by it.
+        reads_logits_and_labels_alone: whether features are made from these two, without the other inputs.
     """
 
     name: ClassVar[str]
+    does: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
     own_output: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
     default_loss: ClassVar[type[SurrogateLoss]]
+    hand_made: ClassVar[tuple[type[SurrogateLoss], ...]]
+    metrics: ClassVar[dict[str, NamedMetric]] = {}
+    group_size: ClassVar[int] = 8
+    needs_processing_class: ClassVar[bool] = True
+    reads_logits_and_labels_alone: ClassVar[bool] = False
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         self.processing_class = processing_class
@@ -64,7 +94,13 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        """Whether this task fits the model."""
+        """Whether the class of the model says that it is for this task."""
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, outputs: Any, inputs: Inputs) -> bool:
+        """Whether the names and shapes of a batch's outputs and labels are those of this task: asked where no class
+        says."""
 
     @classmethod
     def decodes_for(cls, surrogate: SurrogateLoss) -> bool:
@@ -76,8 +112,25 @@ class Task(ABC):
         """Raises ValueError where the batch holds no labels to learn from."""
 
     @abstractmethod
+    def batch_size(self, inputs: Inputs) -> int:
+        """How many examples the batch has."""
+
+    @abstractmethod
     def weight(self, inputs: Inputs) -> Tensor:
         """How much a micro-batch counts in its batch, a scalar: what its examples add to `SurrogateLoss.weights`."""
+
+    def base_loss(
+        self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
+    ) -> LossAndOutputs:
+        """The loss before the switch, the mean of the micro-batch, and the outputs. The model's own, unless a task says
+        otherwise.
+
+        Args:
+            model_loss: gives the model's own.
+            model: that is trained.
+            inputs: of a micro-batch.
+        """
+        return model_loss(model, {name: value for name, value in inputs.items() if name not in self.columns})
 
     @abstractmethod
     def without_labels(self, inputs: Inputs) -> Inputs:
@@ -87,7 +140,7 @@ class Task(ABC):
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        """The named features, and those of cross-entropy, differentiable, from the outputs for a batch."""
+        """The named features, and those of the loss before the switch, differentiable, from the outputs for a batch."""
 
     @abstractmethod
     def forced_predictions(
@@ -109,10 +162,26 @@ class Task(ABC):
     def sample_pair(self) -> tuple[Any, Any]:
         """A prediction and a reference in the form that `Predictions` holds, to try a metric on."""
 
-    def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
         """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
         prediction, reference = self.sample_pair()
         metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
+
+
+def class_names(*mappings: str) -> frozenset[str]:
+    """The names of the models in these mappings of `transformers.models.auto.modeling_auto`, such as
+    `"MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"`."""
+    names: set[str] = set()
+    for mapping in mappings:
+        if mapping.endswith("_MAPPING_NAMES"):
+            for value in getattr(modeling_auto, mapping).values():
+                names.update([value] if isinstance(value, str) else value)
+    return frozenset(names)
+
+
+def is_known_as(module: torch.nn.Module, names: frozenset[str]) -> bool:
+    """Whether the module is of one of these classes, or of a subclass."""
+    return any(parent.__name__ in names for parent in type(module).__mro__)
 
 
 def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:

@@ -2,26 +2,30 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import datasets
 import torch
 from torch import Tensor
 
-from ..metrics import GroupMetric
-from ..predictions import Predictions
-from ..squad_features import null_token_id
-from ..surrogates import AnswersCrossEntropy, AnswersSurrogate
-from ..surrogates.spans import best_spans
-from .base import Candidate, Inputs, Task, uniform_draws
+from ...learning.metrics import LoadedGroupMetric
+from ...learning.predictions import Predictions
+from ..base import Candidate, Inputs, NamedMetric, Task, class_names, is_known_as, uniform_draws
+from .losses import AnswersCrossEntropy, AnswersSurrogate, ExpectedF1Loss, SpanCrossEntropy
+from .preparation import null_token_id
+from .scores import squad, squad_v2
+from .spans import best_spans
 
 # A corrupted start or end lies mostly so many tokens from where it was, so that overlaps of all degrees occur.
 _NEAR = 6
+_CLASSES = class_names(
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES", "MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES"
+)
 
 
 class QuestionAnsweringTask(Task):
     """Gold answers are `gold_spans`, or the one of `start_positions` and `end_positions` where a data set has no such
-    column. See `surrogates.spans` for the features.
+    column. See `losses` for the features.
 
     A batch holds no texts: predictions and references are the tokens of the spans, decoded, in the format of the
     `squad` metrics. Each window is a question of its own. Its id comes from its tokens and answer, so that it is the
@@ -32,9 +36,15 @@ class QuestionAnsweringTask(Task):
     """
 
     name = "question_answering"
+    does = "answers questions with a span"
     columns = ("gold_spans",)
     default_surrogate = AnswersSurrogate
     default_loss = AnswersCrossEntropy
+    hand_made = (SpanCrossEntropy, ExpectedF1Loss)
+    metrics: ClassVar = {
+        "squad": NamedMetric(lambda: squad, main_key="f1"),
+        "squad_v2": NamedMetric(lambda: squad_v2, main_key="f1"),
+    }
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -44,8 +54,11 @@ class QuestionAnsweringTask(Task):
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        # The model may be wrapped, by PEFT for one.
-        return any("QuestionAnswering" in type(module).__name__ for module in model.modules())
+        return is_known_as(model, _CLASSES)
+
+    @classmethod
+    def fits(cls, outputs: Any, inputs: Inputs) -> bool:
+        return hasattr(outputs, "keys") and {"start_logits", "end_logits"} <= set(outputs)
 
     def require_labels(self, inputs: Inputs) -> None:
         missing = [name for name in ("start_positions", "end_positions") if inputs.get(name) is None]
@@ -54,8 +67,11 @@ class QuestionAnsweringTask(Task):
                 f"the batch has no {missing}, only {sorted(inputs)}: make features with reloss_hf.prepare_features"
             )
 
+    def batch_size(self, inputs: Inputs) -> int:
+        return len(inputs["start_positions"])
+
     def weight(self, inputs: Inputs) -> Tensor:
-        return torch.tensor(len(inputs["start_positions"]))
+        return torch.tensor(self.batch_size(inputs))
 
     def without_labels(self, inputs: Inputs) -> Inputs:
         labels = ("start_positions", "end_positions", *self.columns)
@@ -91,7 +107,7 @@ class QuestionAnsweringTask(Task):
     def sample_pair(self) -> tuple[dict, dict]:
         return _prediction("sample", "a small answer"), _reference("sample", ["a small answer"], [0])
 
-    def try_metric(self, metric: GroupMetric, dataset: Any, group_size: int) -> None:
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
         super().try_metric(metric, dataset, group_size)
         prediction, reference = _prediction("sample", ""), _reference("sample", [], [])
         try:

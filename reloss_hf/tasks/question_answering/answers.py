@@ -10,8 +10,10 @@ import evaluate
 import numpy as np
 from transformers import EvalPrediction
 
-from .metrics import GroupMetric, MetricLike
-from .surrogates.spans import MAX_ANSWER_LENGTH
+from .scores import squad, squad_v2
+from .spans import MAX_ANSWER_LENGTH
+
+_SCORES = {"squad": squad, "squad_v2": squad_v2}
 
 
 @dataclass
@@ -91,7 +93,7 @@ def answers_from_logits(
 def squad_compute_metrics(
     examples: datasets.Dataset,
     features: datasets.Dataset,
-    metric: MetricLike = "squad",
+    metric: str | evaluate.EvaluationModule = "squad",
     null_threshold: float = 0.0,
     n_best: int = 20,
     max_answer_length: int = MAX_ANSWER_LENGTH,
@@ -110,17 +112,18 @@ def squad_compute_metrics(
         ValueError: `metric` is `squad`, and questions have no answer; when called, the predictions are not those of
             `features`, in their order.
     """
-    loaded = GroupMetric(metric)
-    has_null = loaded.name == "squad_v2"
+    if isinstance(metric, str) and metric not in _SCORES:
+        metric = evaluate.load(metric)
+    name = metric if isinstance(metric, str) else metric.name
+    has_null = name == "squad_v2"
     if not has_null:
         unanswered = [row["id"] for row in examples.select_columns(["id", "answers"]) if not row["answers"]["text"]]
         if unanswered:
             raise ValueError(
-                f"metric={loaded.name!r} cannot score the {len(unanswered)} questions without an answer, such as "
+                f"metric={name!r} cannot score the {len(unanswered)} questions without an answer, such as "
                 f"{unanswered[:3]}: pass metric='squad_v2'"
             )
-    module = loaded.metric
-    compute = module.compute if isinstance(module, evaluate.EvaluationModule) else module
+    compute = _SCORES[metric] if isinstance(metric, str) else metric.compute
     answered = set(features["example_id"])
     references = [
         {"id": row["id"], "answers": row["answers"]}

@@ -13,7 +13,25 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+# Surrogates that come with the package, each in a folder of its name.
+SHIPPED = Path(__file__).parent / "shipped"
 _NO_ACCESS = "it does not exist, or is private: pass token=, or log in with `hf auth login`"
+
+
+def fetch(name_or_path: str | Path, file: str, revision: str | None = None, token: str | None = None) -> Path:
+    """One file of a surrogate: of one that comes with the package, in a folder, or on the hub.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if str(name_or_path) in {folder.name for folder in SHIPPED.iterdir()}:
+        name_or_path = SHIPPED / name_or_path
+    if not Path(name_or_path).is_dir():
+        return download(str(name_or_path), file, revision, token)
+    path = Path(name_or_path) / file
+    if not path.is_file():
+        raise ValueError(f"{name_or_path} holds no surrogate: it has no {file}")
+    return path
 
 
 def download(repo_id: str, file: str, revision: str | None = None, token: str | None = None) -> Path:

@@ -5,8 +5,9 @@ import json
 from html import escape
 from pathlib import Path
 
+from ..sharing.plots import Panel, plot_against_metric, spearman_title, to_png
 from .diagnosis import Diagnosis, Interval, verdict
-from .plots import Panel, plot_against_metric, plot_weights, spearman_title, to_png
+from .plots import plot_weights
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

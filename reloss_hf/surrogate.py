@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,25 +12,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..hub import download, read_card, upload
-from ..model_card import CARD_NAME, write_model_card
-from ..report import HeldOutGroups
+from .report import HeldOutGroups
+from .sharing.hub import fetch
+from .sharing.mixin import HubMixin
 
 Features = dict[str, Tensor]
 
 FORMAT_VERSION = 1
-# Surrogates that come with the package, each in a folder of its name.
-SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 HELD_OUT_NAME = "held_out_groups.safetensors"
 
 
-class SurrogateLoss(nn.Module, ABC):
+class SurrogateLoss(HubMixin, nn.Module, ABC):
     """A loss that orders predictions as a metric does, once it is learned.
 
     A subclass names the task and the features that it reads and defines `score`. Its `__init__` takes only JSON
-    values; they are what `config.json` stores.
+    values; they are what `config.json` stores. What all losses of a task share stands in one base class in the folder
+    of the task.
 
     Example:
         >>> surrogate = SurrogateLoss.from_pretrained("bleu")
@@ -43,12 +41,21 @@ class SurrogateLoss(nn.Module, ABC):
     Attributes:
         task: the name of the task whose features it reads.
         reads: the names of these features.
+        scores: the names of the features that come from the model's logits, of all that the task has. The norm of a
+            gradient is measured on these, after `to_logits`.
+        base_loss_name: what the loss before the switch is called, in logs, reports and cards.
+        about: what a model card says of the loss, after the features that it reads.
+        limits: sentences that a model card lists as limits.
         info: what is known of how it was learned (metric, held-out Spearman, ...), saved in `config.json`.
         held_out: the groups that it was measured on; None where it was not learned.
     """
 
     task: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
+    scores: ClassVar[tuple[str, ...]]
+    base_loss_name: ClassVar[str] = "cross-entropy"
+    about: ClassVar[str] = ""
+    limits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self):
         super().__init__()
@@ -63,12 +70,13 @@ class SurrogateLoss(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def cross_entropy(features: Features) -> Tensor:
-        """Cross-entropy of each example on the same features, shape `(n,)`: the loss to be compared with."""
+        """The loss before the switch of each example on the same features, shape `(n,)`: the loss to be compared with.
+        It is cross-entropy wherever `base_loss_name` does not say otherwise."""
 
     @staticmethod
     @abstractmethod
     def to_logits(log_probs: Tensor) -> Tensor:
-        """Log-probabilities of one feature as logits: the norm of a loss's gradient is measured on these."""
+        """One feature of `scores` as logits: the norm of a loss's gradient is measured on these."""
 
     @staticmethod
     @abstractmethod
@@ -101,6 +109,11 @@ class SurrogateLoss(nn.Module, ABC):
         """The mean loss of a batch, a scalar in which each example counts by its weight."""
         return weighted_mean(self(features), self.weights(features))
 
+    def target_weights(self, features: Features) -> tuple[Tensor, Tensor] | None:
+        """The probability of each target, and how much the loss asks for it: `-∂loss/∂log p`, up to a factor. Two
+        tensors of shape `(targets,)`; None where the loss reads no probabilities of targets."""
+        return None
+
     @property
     def config(self) -> dict[str, Any]:
         """The arguments of `__init__` that rebuild this surrogate; each is an attribute of the same name."""
@@ -127,43 +140,6 @@ class SurrogateLoss(nn.Module, ABC):
         if self.held_out is not None:
             save_file({k: v.cpu().contiguous() for k, v in vars(self.held_out).items()}, folder / HELD_OUT_NAME)
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload surrogate",
-        card: str | None = None,
-    ) -> str:
-        """Upload what `save_pretrained` writes and a model card, in one commit; the repository is made where it is
-        missing.
-
-        Args:
-            repo_id: such as `"me/reloss-sacrebleu-en-de"`.
-            private: whether a new repository is private; by default as the account is set.
-            token: one that may write; by default the one that `hf auth login` stored.
-            revision: the branch, made where it is missing; by default `main`.
-            commit_message: of the commit.
-            card: the text of a card that what was measured is merged into; by default that in the repository, if any.
-
-        Returns:
-            The address of the repository.
-
-        Raises:
-            ValueError: the upload failed. The repository holds what it held before; repeat it.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            card = read_card(repo_id, revision, token) if card is None else card
-            if card is not None:
-                (Path(folder) / CARD_NAME).write_text(card, encoding="utf-8")
-            write_model_card(self, folder, repo_id)
-            return upload(
-                folder, repo_id, private=private, token=token, revision=revision, commit_message=commit_message
-            )
-
     @classmethod
     def from_pretrained(
         cls,
@@ -185,14 +161,12 @@ class SurrogateLoss(nn.Module, ABC):
             ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
                 or a weight is missing, superfluous or of another shape.
         """
-        if str(name_or_path) in {folder.name for folder in SHIPPED.iterdir()}:
-            name_or_path = SHIPPED / name_or_path
 
-        def fetch(name):
-            return _locate(name_or_path, name if subfolder is None else f"{subfolder}/{name}", revision, token)
+        def file(name: str) -> Path:
+            return fetch(name_or_path, name if subfolder is None else f"{subfolder}/{name}", revision, token)
 
         try:
-            saved = json.loads(fetch(CONFIG_NAME).read_text(encoding="utf-8"))
+            saved = json.loads(file(CONFIG_NAME).read_text(encoding="utf-8"))
             if saved.get("library_name") != "reloss_hf":
                 raise ValueError(f"{name_or_path} holds no surrogate: library_name={saved.get('library_name')!r}")
             if saved["format_version"] > FORMAT_VERSION:
@@ -200,8 +174,8 @@ class SurrogateLoss(nn.Module, ABC):
                     f"{name_or_path} has format {saved['format_version']}, newer than {FORMAT_VERSION}: upgrade "
                     "reloss_hf"
                 )
-            weights = load_file(fetch(WEIGHTS_NAME))
-            held_out = load_file(fetch(HELD_OUT_NAME)) if saved.get("held_out_groups") else None
+            weights = load_file(file(WEIGHTS_NAME))
+            held_out = load_file(file(HELD_OUT_NAME)) if saved.get("held_out_groups") else None
         except (json.JSONDecodeError, SafetensorError) as error:
             raise ValueError(f"{name_or_path} is damaged ({error}): save or download it again") from error
         surrogate = cls._build(saved["surrogate_class"], saved["config"])
@@ -243,15 +217,6 @@ def surrogate_class(name: str) -> type[SurrogateLoss]:
 
 def _subclasses(cls: type) -> list[type]:
     return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]
-
-
-def _locate(name_or_path: str | Path, file: str, revision: str | None, token: str | None) -> Path:
-    if not Path(name_or_path).is_dir():
-        return download(str(name_or_path), file, revision, token)
-    path = Path(name_or_path) / file
-    if not path.is_file():
-        raise ValueError(f"{name_or_path} holds no surrogate: it has no {file}")
-    return path
 
 
 def _load_strictly(surrogate: SurrogateLoss, weights: dict[str, Tensor], source: str | Path) -> None:

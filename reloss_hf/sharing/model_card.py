@@ -4,15 +4,12 @@ import json
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData, metadata_load, metadata_save
 
+from ..report import HeldOutGroups, LearningReport
 from .plots import plot_held_out, to_png
-from .report import LearningReport
-
-if TYPE_CHECKING:
-    from .surrogates import SurrogateLoss
 
 CARD_NAME = "README.md"
 PLOT_NAME = "held_out_groups.png"
@@ -29,7 +26,20 @@ _CITATION = """@inproceedings{huang2022relational,
 }"""
 
 
-def write_model_card(surrogate: "SurrogateLoss", folder: str | Path, repo_id: str | None = None) -> Path:
+class Described(Protocol):
+    """What a card needs to know of a surrogate: attributes of `SurrogateLoss`."""
+
+    task: str
+    reads: tuple[str, ...]
+    base_loss_name: str
+    about: str
+    limits: tuple[str, ...]
+    config: dict[str, Any]
+    info: dict[str, Any]
+    held_out: HeldOutGroups | None
+
+
+def write_model_card(surrogate: Described, folder: str | Path, repo_id: str | None = None) -> Path:
     """Write `README.md` and, where held-out groups are known and matplotlib is there, their plot into `folder`.
 
     A `README.md` that is there is merged: its text outside of the generated part stays, and so do its licence, its
@@ -47,7 +57,7 @@ def write_model_card(surrogate: "SurrogateLoss", folder: str | Path, repo_id: st
     has_plot = surrogate.held_out is not None and find_spec("matplotlib") is not None
     if has_plot:
         report = report_of(surrogate)
-        (folder / PLOT_NAME).write_bytes(to_png(plot_held_out(surrogate.held_out, report)))
+        (folder / PLOT_NAME).write_bytes(to_png(plot_held_out(surrogate.held_out, report, surrogate.base_loss_name)))
     path = folder / CARD_NAME
     old = path.read_text(encoding="utf-8") if path.exists() else None
     text, metadata = merge_card(old, generated_part(surrogate, repo_id, has_plot), metadata_of(surrogate))
@@ -56,13 +66,13 @@ def write_model_card(surrogate: "SurrogateLoss", folder: str | Path, repo_id: st
     return path
 
 
-def report_of(surrogate: "SurrogateLoss") -> LearningReport:
+def report_of(surrogate: Described) -> LearningReport:
     """The report of the learning, from `info`."""
     fields = LearningReport.__dataclass_fields__
     return LearningReport(**{name: value for name, value in surrogate.info.items() if name in fields})
 
 
-def metadata_of(surrogate: "SurrogateLoss") -> dict[str, Any]:
+def metadata_of(surrogate: Described) -> dict[str, Any]:
     """The metadata block of the card; Spearman correlations are results of its `model-index`."""
     info, task = surrogate.info, surrogate.task.replace("_", "-")
     metric = info.get("metric")
@@ -79,9 +89,9 @@ def metadata_of(surrogate: "SurrogateLoss") -> dict[str, Any]:
         )
         for key, loss, where in (
             ("spearman", "the surrogate", "all groups"),
-            ("spearman_cross_entropy", "cross-entropy", "all groups"),
+            ("spearman_cross_entropy", surrogate.base_loss_name, "all groups"),
             ("spearman_within", "the surrogate", "within a candidate"),
-            ("spearman_cross_entropy_within", "cross-entropy", "within a candidate"),
+            ("spearman_cross_entropy_within", surrogate.base_loss_name, "within a candidate"),
         )
         if key in info
     ]
@@ -93,7 +103,7 @@ def metadata_of(surrogate: "SurrogateLoss") -> dict[str, Any]:
     return data.to_dict()
 
 
-def generated_part(surrogate: "SurrogateLoss", repo_id: str | None = None, has_plot: bool = False) -> str:
+def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: bool = False) -> str:
     """The generated part of the card, Markdown."""
     info, name = surrogate.info, type(surrogate).__name__
     metric = info.get("metric")
@@ -101,10 +111,10 @@ def generated_part(surrogate: "SurrogateLoss", repo_id: str | None = None, has_p
     parts.append(
         f"A relational surrogate loss for the task `{surrogate.task}`, of the class `{name}` of "
         "[reloss_hf](https://pypi.org/project/reloss_hf/): it is given a model's scores and trained on instead of "
-        f"cross-entropy. It reads {_listed(surrogate.reads)}, and depends on no vocabulary and no model."
+        f"{surrogate.base_loss_name}. It reads {_listed(surrogate.reads)}, and {surrogate.about}."
     )
     if "spearman" in info:
-        parts.append("## Measured\n\n" + _measured(info, has_plot))
+        parts.append("## Measured\n\n" + _measured(surrogate, has_plot))
     parts.append("## Use\n\n" + _usage(surrogate, repo_id))
     rows = _facts(surrogate)
     if rows:
@@ -147,7 +157,8 @@ def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _measured(info: dict[str, Any], has_plot: bool) -> str:
+def _measured(surrogate: Described, has_plot: bool) -> str:
+    info, base = surrogate.info, surrogate.base_loss_name
     lines = [
         f"Spearman correlation of the loss, negated, with {info['metric']}, over {info['held_out_groups']} groups of "
         f"{info['group_size']} held-out predictions. Within a candidate, the model at one time of its training, is "
@@ -156,21 +167,21 @@ def _measured(info: dict[str, Any], has_plot: bool) -> str:
         "| | all groups | within a candidate |",
         "|---|---|---|",
         f"| this surrogate | {info['spearman']:.3f} | {info['spearman_within']:.3f} |",
-        f"| cross-entropy | {info['spearman_cross_entropy']:.3f} | {info['spearman_cross_entropy_within']:.3f} |",
+        f"| {base} | {info['spearman_cross_entropy']:.3f} | {info['spearman_cross_entropy_within']:.3f} |",
     ]
     if has_plot:
         lines += ["", f"![{info['metric']} of held-out groups against both losses]({PLOT_NAME})"]
     if "transfer" in info:
-        lines += ["", *_transfer(info["transfer"])]
+        lines += ["", *_transfer(info["transfer"], base)]
     return "\n".join(lines)
 
 
-def _transfer(rows: list[dict[str, Any]]) -> list[str]:
+def _transfer(rows: list[dict[str, Any]], base_loss_name: str) -> list[str]:
     """What it was not learned from, and how it orders that; each loss as all groups / within a candidate."""
     return [
         "On predictions that it was not learned from:",
         "",
-        "| predictions | this surrogate | cross-entropy |",
+        f"| predictions | this surrogate | {base_loss_name} |",
         "|---|---|---|",
         *(
             f"| {row['predictions']} | {row['spearman']:.3f} / {row['spearman_within']:.3f} | "
@@ -180,7 +191,7 @@ def _transfer(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _usage(surrogate: "SurrogateLoss", repo_id: str | None) -> str:
+def _usage(surrogate: Described, repo_id: str | None) -> str:
     return f"""```python
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments  # or ReLossSeq2Seq…
 
@@ -193,7 +204,7 @@ Outside of a trainer, `SurrogateLoss.from_pretrained("{repo_id or "path/or/hub-i
 example."""
 
 
-def _facts(surrogate: "SurrogateLoss") -> list[tuple[str, str]]:
+def _facts(surrogate: Described) -> list[tuple[str, str]]:
     info, training = surrogate.info, surrogate.info.get("training", {})
     facts = [
         ("metric", info.get("metric")),
@@ -212,16 +223,13 @@ def _facts(surrogate: "SurrogateLoss") -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts if value is not None]
 
 
-def _limits(surrogate: "SurrogateLoss") -> str:
-    lines = [
-        "- It orders groups of predictions such as it was learned from; how well it orders those of another model, "
-        "language or domain has to be measured (`reloss diagnose`).",
-        "- It sharpens what a model knows: switch to it late, when cross-entropy gains slowly.",
-    ]
+def _limits(surrogate: Described) -> str:
+    lines = [f"- {limit}" for limit in surrogate.limits]
+    name = surrogate.base_loss_name
     if surrogate.info.get("spearman", 1) <= surrogate.info.get("spearman_cross_entropy", 0):
-        lines.append("- Over all held-out groups it orders **no better than cross-entropy** does.")
+        lines.append(f"- Over all held-out groups it orders **no better than {name}** does.")
     if surrogate.info.get("spearman_within", 1) <= surrogate.info.get("spearman_cross_entropy_within", 0):
-        lines.append("- Within a candidate it orders **no better than cross-entropy** does.")
+        lines.append(f"- Within a candidate it orders **no better than {name}** does.")
     return "\n".join(lines)
 
 

@@ -2,19 +2,20 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF, TER
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
-from ..predictions import Predictions
-from ..surrogates import NgramSurrogate
-from .base import Candidate, Inputs, Task, uniform_draws
+from ...learning.predictions import Predictions
+from ..base import Candidate, Inputs, NamedMetric, Task, uniform_draws
+from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
@@ -24,13 +25,22 @@ _BLEU = BLEU(effective_order=True)
 
 
 class TokenSequenceTask(Task):
-    """Targets are the tokens of `labels`; -100 marks padding and prompts. See `surrogates.tokens` for the features."""
+    """Targets are the tokens of `labels`; -100 marks padding and prompts. See `losses` for the features."""
 
     name = "token_sequence"
+    does = "generates text"
     own_output = (
         "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
     )  # fmt: skip
     default_surrogate = default_loss = NgramSurrogate
+    hand_made = (TokenCrossEntropy, TokenErrorProbability)
+    metrics: ClassVar = {
+        # force: no warning about text that looks tokenised, of which early predictions are full
+        "sacrebleu": NamedMetric(partial(BLEU, force=True), replaces_module=True),
+        "chrf": NamedMetric(CHRF, replaces_module=True),
+        "ter": NamedMetric(TER, replaces_module=True),
+    }
+    reads_logits_and_labels_alone = True
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -39,8 +49,12 @@ class TokenSequenceTask(Task):
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        # The model may be wrapped, by PEFT for one.
-        return any(getattr(module, "can_generate", bool)() for module in model.modules())
+        return getattr(model, "can_generate", bool)()
+
+    @classmethod
+    def fits(cls, outputs: Any, inputs: Inputs) -> bool:
+        labels, logits = inputs.get("labels"), outputs.get("logits") if hasattr(outputs, "keys") else None
+        return labels is not None and logits is not None and logits.ndim == 3 and logits.shape[:2] == labels.shape
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:
@@ -48,6 +62,9 @@ class TokenSequenceTask(Task):
                 f"the batch has no 'labels', only {sorted(inputs)}: use a data collator that makes them, such as "
                 "DataCollatorForSeq2Seq"
             )
+
+    def batch_size(self, inputs: Inputs) -> int:
+        return len(inputs["labels"])
 
     def weight(self, inputs: Inputs) -> Tensor:
         labels = inputs["labels"] if self.is_encoder_decoder else inputs["labels"][:, 1:]

@@ -7,21 +7,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .functional import hard_rank, spearman_correlation
-from .metrics import GroupMetric
-from .predictions import Predictions
-from .surrogates import (
-    ExpectedF1Loss,
-    SpanCrossEntropy,
-    SurrogateLoss,
-    TokenCrossEntropy,
-    TokenErrorProbability,
-    weighted_mean,
-)
+from ..learning.functional import hard_rank, spearman_correlation
+from ..learning.metrics import LoadedGroupMetric
+from ..learning.predictions import Predictions
+from ..surrogate import SurrogateLoss, weighted_mean
+from ..tasks import task_of_features
 from .weights import WeightCurve, weight_curve
 
-# The hand-made losses of each task, cross-entropy first.
-_HAND_MADE = ((TokenCrossEntropy, TokenErrorProbability), (SpanCrossEntropy, ExpectedF1Loss))
 _COVERAGE = 0.95
 _GROUPS_AT_ONCE = 64
 _WEIGHT_ROWS = 512
@@ -73,9 +65,9 @@ class Diagnosis:
 
 def diagnose(
     predictions: Predictions,
-    metric: GroupMetric,
+    metric: LoadedGroupMetric,
     surrogates: dict[str, SurrogateLoss] | None = None,
-    group_size: int = 8,
+    group_size: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
@@ -90,7 +82,7 @@ def diagnose(
         predictions: such as a run with `save_predictions=True` writes.
         metric: higher is better.
         surrogates: further losses, by a name for each.
-        group_size: examples in a group.
+        group_size: examples in a group; None for the number of the task.
         resamples: how many draws.
         seed: of groups and draws.
         progress: whether to show progress bars.
@@ -99,8 +91,10 @@ def diagnose(
         ValueError: there are too few predictions, or features that a loss reads are not there.
         RuntimeError: the metric raised on a group.
     """
-    cross_entropy, *others = _hand_made(predictions)
-    losses = {"cross-entropy": cross_entropy()} | {loss.__name__: loss() for loss in others} | (surrogates or {})
+    task = task_of_features(predictions.features)
+    group_size = group_size or task.group_size
+    base, *others = task.hand_made
+    losses = {base.base_loss_name: base()} | {loss.__name__: loss() for loss in others} | (surrogates or {})
     for name, loss in losses.items():
         missing = sorted(set(loss.reads) - set(predictions.features))
         if missing:
@@ -176,13 +170,6 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
     return sentences
 
 
-def _hand_made(predictions: Predictions) -> tuple[type[SurrogateLoss], ...]:
-    for losses in _HAND_MADE:
-        if set(losses[0].reads) <= set(predictions.features):
-            return losses
-    raise ValueError(f"the predictions hold {sorted(predictions.features)}, which no cross-entropy reads")
-
-
 def _disjoint_groups(predictions: Predictions, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Rows of the groups, shape `(groups, size)`, and their candidates, shape `(groups,)`."""
     groups, numbers = [], []
@@ -201,7 +188,7 @@ def _disjoint_groups(predictions: Predictions, size: int, generator: torch.Gener
     return torch.cat(groups), torch.cat(numbers)
 
 
-def _score(metric: GroupMetric, predictions: Predictions, group_size: int) -> np.ndarray:
+def _score(metric: LoadedGroupMetric, predictions: Predictions, group_size: int) -> np.ndarray:
     groups = np.arange(len(predictions)).reshape(-1, group_size)
     return metric(predictions.predictions, predictions.references, groups)
 

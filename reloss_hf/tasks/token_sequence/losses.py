@@ -34,11 +34,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import logsigmoid, softplus
 
-from .base import Features, SurrogateLoss
-
-# Log-odds beyond these have no float32 gradient worth following: 1 - p is below 3e-7, or p below 1e-13.
-_MAX_LOG_ODDS = 15.0
-_MIN_LOG_ODDS = -30.0
+from ...surrogate import Features, SurrogateLoss
+from ..functional import inverse_softplus, log_odds, masked_mean
 
 
 class TokenSurrogate(SurrogateLoss):
@@ -46,6 +43,13 @@ class TokenSurrogate(SurrogateLoss):
 
     task = "token_sequence"
     reads = ("target_log_probs", "target_mask")
+    scores = ("target_log_probs", "prefix_log_probs", "sample_log_probs")
+    about = "depends on no vocabulary and no model"
+    limits = (
+        "It orders groups of predictions such as it was learned from; how well it orders those of another model, "
+        "language or domain has to be measured (`reloss diagnose`).",
+        "It sharpens what a model knows: switch to it late, when cross-entropy gains slowly.",
+    )
 
     @abstractmethod
     def score(self, features: Features) -> Tensor: ...
@@ -66,6 +70,15 @@ class TokenSurrogate(SurrogateLoss):
     @staticmethod
     def from_logits(logits: Tensor) -> Tensor:
         return logsigmoid(logits)
+
+    def target_weights(self, features: Features) -> tuple[Tensor, Tensor] | None:
+        if "target_log_probs" not in self.reads:
+            return None
+        log_probs = features["target_log_probs"].clone().requires_grad_(True)
+        mask = features["target_mask"]
+        (gradient,) = torch.autograd.grad(self(features | {"target_log_probs": log_probs}).sum(), log_probs)
+        weights = -gradient * mask.sum(1, keepdim=True)
+        return log_probs.detach()[mask].exp(), weights[mask]
 
 
 class TokenCrossEntropy(TokenSurrogate):
@@ -244,21 +257,6 @@ class TransformerTokenSurrogate(TokenSurrogate):
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no double backward
             hidden = self.encoder(hidden, src_key_padding_mask=hidden_keys)
         return masked_mean(softplus(self.head(hidden).squeeze(-1)), mask)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the last dimension where `mask` holds; 0 where it holds nowhere."""
-    return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def log_odds(log_probs: Tensor) -> Tensor:
-    """`log p - log(1 - p)`, within [-30, 15]; the gradient is 0 outside."""
-    log_probs = log_probs.clamp(_MIN_LOG_ODDS, logsigmoid(torch.tensor(_MAX_LOG_ODDS)).item())
-    return log_probs - (-log_probs.expm1()).log()
-
-
-def inverse_softplus(value: float) -> Tensor:
-    return torch.tensor(value).expm1().log()
 
 
 def _weighted_mean(values: Tensor, order_logits: Tensor, exists: Tensor) -> Tensor:

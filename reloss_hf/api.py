@@ -1,0 +1,78 @@
+"""All public names, from where they live."""
+
+from .callback import ReLossCallback
+from .collect import collect_predictions
+from .learner import SurrogateLearner
+from .learning.functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
+from .learning.predictions import Predictions
+from .loss_func import surrogate_loss_func
+from .metrics import GroupMetric
+from .report import HeldOutGroups, LearningReport
+from .surrogate import SurrogateLoss
+from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
+from .tasks.question_answering.losses import (
+    AnswersCrossEntropy,
+    AnswersSurrogate,
+    ExpectedF1Loss,
+    OverlapSurrogate,
+    SharpenedF1Surrogate,
+    SpanCrossEntropy,
+    SpanSurrogate,
+    SpanSurrogateMLP,
+)
+from .tasks.question_answering.preparation import prepare_features
+from .tasks.token_sequence.losses import (
+    LogNgramSurrogate,
+    MinimumRiskLoss,
+    NgramSurrogate,
+    OwnOutputSurrogate,
+    PrefixNgramSurrogate,
+    TokenCrossEntropy,
+    TokenErrorProbability,
+    TokenSurrogate,
+    TransformerTokenSurrogate,
+)
+from .trainer import ReLossSeq2SeqTrainer, ReLossTrainer
+from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+
+__all__ = [
+    "Answer",
+    "AnswersCrossEntropy",
+    "AnswersSurrogate",
+    "ExpectedF1Loss",
+    "GroupMetric",
+    "HeldOutGroups",
+    "LearningReport",
+    "LogNgramSurrogate",
+    "MinimumRiskLoss",
+    "NgramSurrogate",
+    "OverlapSurrogate",
+    "OwnOutputSurrogate",
+    "Predictions",
+    "PrefixNgramSurrogate",
+    "ReLossCallback",
+    "ReLossSeq2SeqTrainer",
+    "ReLossSeq2SeqTrainingArguments",
+    "ReLossTrainer",
+    "ReLossTrainingArguments",
+    "SharpenedF1Surrogate",
+    "SpanCrossEntropy",
+    "SpanSurrogate",
+    "SpanSurrogateMLP",
+    "SurrogateLearner",
+    "SurrogateLoss",
+    "TokenCrossEntropy",
+    "TokenErrorProbability",
+    "TokenSurrogate",
+    "TransformerTokenSurrogate",
+    "answers_from_logits",
+    "average_rank",
+    "collect_predictions",
+    "gradient_penalty",
+    "prepare_features",
+    "soft_rank",
+    "sorting_network_rank",
+    "spearman_correlation",
+    "squad_compute_metrics",
+    "surrogate_loss_func",
+]

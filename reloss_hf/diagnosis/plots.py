@@ -1,0 +1,41 @@
+"""The weight that losses give to a target, drawn. Needs matplotlib."""
+
+from typing import TYPE_CHECKING
+
+from ..sharing.plots import grid, new_figure
+from .weights import WeightCurve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHOWN = (0.001, 0.999)
+_TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
+
+
+def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
+    """The weight of a target against its probability, one panel for each loss; below zero is shaded."""
+    rows, columns = grid(len(curves))
+    figure = new_figure(3.7 * columns + 0.8, 2.9 * rows)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.remove()
+    for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
+        colour = "tab:red" if curve.flagged else "tab:blue"
+        probability = curve.probability.clamp(*_SHOWN)
+        axis.fill_between(probability, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(probability, curve.median, color=colour)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(xscale="logit", xlim=_SHOWN, xlabel="probability of the target")
+        axis.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axis.set_xticks([], minor=True)
+        flag = f"\nrewards a lower one at {100 * curve.rewards_lower:.0f} %" if curve.flagged else ""
+        axis.set_title(name + flag, fontsize="medium", color=colour if curve.flagged else "black")
+        axis.grid(alpha=0.25)
+    bottom, top = axes[0, 0].get_ylim()
+    bottom = min(bottom, -0.05 * top)
+    for axis in axes.flat[: len(curves)]:
+        axis.axhspan(bottom, 0, color="tab:red", alpha=0.08, linewidth=0)
+        axis.set_ylim(bottom, top)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("weight, relative to the mean")
+    return figure

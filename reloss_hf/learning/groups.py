@@ -1,0 +1,89 @@
+"""Groups of examples: which are learned from and which held out, and how groups are drawn of them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .predictions import Predictions
+
+# How many groups of a candidate are ranked together in one step.
+_GROUPS_OF_A_CANDIDATE = 16
+
+
+@dataclass
+class Groups:
+    """Scored groups by candidate: `rows` of shape `(candidates, groups, size)`, `metric` of `(candidates, groups)`."""
+
+    rows: Tensor
+    metric: Tensor
+
+    def sample(self, count: int, generator: torch.Generator) -> "Groups":
+        """About `count` of them, several of each of some candidates."""
+        candidates, groups = self.metric.shape
+        of_each = min(groups, max(_GROUPS_OF_A_CANDIDATE, count // candidates))
+        chosen = torch.randperm(candidates, generator=generator)[: max(1, count // of_each)]
+        places = torch.rand(len(chosen), groups, generator=generator).argsort(1)[:, :of_each]
+        chosen = chosen.unsqueeze(1)
+        return Groups(self.rows[chosen, places], self.metric[chosen, places])
+
+
+def smallest_data_set(group_size: int, held_out: float) -> int:
+    """How many different examples are needed to form one group to learn from, one to stop by, and one to report on."""
+    return math.ceil(group_size / (held_out / 2))
+
+
+def split_examples(
+    predictions: Predictions, group_size: int, held_out: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows to learn from, to stop by and to report on; all rows of one example are in one part.
+
+    Args:
+        predictions: of which the rows are.
+        group_size: examples in a group; each part has at least as many.
+        held_out: the share of the examples that is kept for stopping and reporting, half each.
+        generator: draws them.
+
+    Raises:
+        ValueError: there are too few different examples.
+    """
+    keys = predictions.example_keys()
+    distinct = sorted(set(keys))
+    smallest = smallest_data_set(group_size, held_out)
+    if len(distinct) < smallest:
+        raise ValueError(
+            f"there are predictions of {len(distinct)} different examples; group_size={group_size} and "
+            f"held_out={held_out} need {smallest}"
+        )
+    half = max(group_size, round(len(distinct) * held_out / 2))
+    order = torch.randperm(len(distinct), generator=generator).tolist()
+    part = {distinct[place]: (1 if i < half else 2 if i < 2 * half else 0) for i, place in enumerate(order)}
+    parts = torch.tensor([part[key] for key in keys])
+    return tuple((parts == number).nonzero().flatten() for number in range(3))
+
+
+def draw_groups(
+    predictions: Predictions, rows: Tensor, group_size: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """About `count` groups of `rows`, the same number of every candidate that has examples enough for one; shape
+    `(candidates, groups, group_size)`.
+
+    Where that is more groups than a candidate has examples for, they are drawn again in another order.
+
+    Raises:
+        ValueError: no candidate has examples enough.
+    """
+    candidates = predictions.candidates[rows]
+    pools = [rows[candidates == candidate] for candidate in candidates.unique()]
+    pools = [pool for pool in pools if len(pool) >= group_size]
+    if not pools:
+        raise ValueError(f"no candidate has predictions of {group_size} (group_size) different examples")
+    wanted = math.ceil(count / len(pools))
+    groups = []
+    for pool in pools:
+        whole = len(pool) // group_size
+        rounds = [torch.randperm(len(pool), generator=generator) for _ in range(math.ceil(wanted / whole))]
+        order = torch.cat([places[: whole * group_size] for places in rounds])
+        groups.append(pool[order.view(-1, group_size)[:wanted]])
+    return torch.stack(groups)

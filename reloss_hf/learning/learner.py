@@ -1,0 +1,249 @@
+"""Learning a surrogate from predictions: rank groups of them as the metric does."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..report import HeldOutGroups, LearningReport
+from ..surrogate import Features, SurrogateLoss, weighted_mean
+from .functional import example_gradient_norms, gradient_penalty, hard_rank, soft_rank, spearman_correlation
+from .groups import Groups, draw_groups, smallest_data_set, split_examples
+from .metrics import LoadedGroupMetric
+from .predictions import Predictions
+
+# Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
+_MAX_HELD_OUT_GROUPS = 512
+_STEPS_BETWEEN_CHECKS = 10
+
+
+class Learner:
+    """Learns a surrogate of a metric. See `reloss_hf.SurrogateLearner`, which knows both by name, too.
+
+    Groups of examples, each predicted by one candidate, are scored by the metric once. Then the surrogate is trained
+    to rank them, those of several candidates together and those of each by themselves: it minimises
+    `-spearman(-mean loss of a group, metric of the group) + penalty · gradient_penalty`, where the correlation is the
+    mean of that over all groups and that within a candidate.
+
+    Args:
+        metric: scores groups.
+        surrogate: what to start from. It is not changed: a copy is learned.
+        group_size: examples in a group. The paper has 128; few make more groups, and the metric vary more.
+        groups: how many groups are scored and learned from.
+        groups_per_step: how many are ranked together in one step, 16 of each of some candidates.
+        steps: at most so many steps.
+        patience: stop after so many checks, each 10 steps apart, without a better held-out correlation.
+        learning_rate: of Adam. The paper has 0.01, for a network.
+        penalty: weight of the gradient penalty. The paper has 10, for a network; a few monotone numbers need less.
+        held_out: the share of the examples that is kept for stopping and reporting, half each.
+        rank: the soft rank: `soft_rank`, or the paper's `sorting_network_rank`.
+        seed: of the learner's own generator; the global one is not touched.
+        progress: whether to show a progress bar.
+
+    Attributes:
+        surrogate: the surrogate; frozen once it is learned.
+        held_out_groups: the `HeldOutGroups` behind the last report.
+
+    References:
+        Huang et al. 2022, section 3.3 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        metric: LoadedGroupMetric,
+        surrogate: SurrogateLoss,
+        *,
+        group_size: int = 8,
+        groups: int = 2048,
+        groups_per_step: int = 64,
+        steps: int = 300,
+        patience: int = 8,
+        learning_rate: float = 0.03,
+        penalty: float = 0.03,
+        held_out: float = 0.3,
+        rank: Callable[[Tensor, float], Tensor] = soft_rank,
+        seed: int = 0,
+        progress: bool = True,
+    ):
+        if group_size < 1:
+            raise ValueError(f"group_size={group_size} must be at least 1")
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+        self.metric = metric
+        self.group_size, self.groups, self.groups_per_step = group_size, groups, groups_per_step
+        self.steps, self.patience, self.learning_rate, self.penalty = steps, patience, learning_rate, penalty
+        self.held_out, self.rank, self.seed, self.progress = held_out, rank, seed, progress
+        self._initial = copy.deepcopy(surrogate).cpu().requires_grad_(True)
+        self.surrogate = copy.deepcopy(self._initial)
+        self.held_out_groups: HeldOutGroups | None = None
+
+    @property
+    def smallest_data_set(self) -> int:
+        """How many different examples are needed to form one group for each purpose."""
+        return smallest_data_set(self.group_size, self.held_out)
+
+    def learn(self, predictions: Predictions | str | Path) -> LearningReport:
+        """Learn from predictions in memory, or in a folder that `Predictions.save` wrote.
+
+        Their order does not matter. Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy
+        on the last candidate.
+
+        Returns:
+            The report; see its `objection`.
+
+        Raises:
+            ValueError: there are too few different examples.
+            RuntimeError: the metric raised on a group.
+        """
+        start = time.perf_counter()
+        if not isinstance(predictions, Predictions):
+            predictions = Predictions.load(predictions)
+        predictions = predictions.in_order()
+        self.surrogate = copy.deepcopy(self._initial)
+        generator = torch.Generator().manual_seed(self.seed)
+        learning, stopping, reporting = split_examples(predictions, self.group_size, self.held_out, generator)
+
+        own = predictions.candidates >= 0  # corruptions are learned from, never reported on
+        stopping, reporting = stopping[own[stopping]], reporting[own[reporting]]
+        learned = self._groups(predictions, learning, self.groups, generator)
+        checked = self._groups(predictions, stopping, _MAX_HELD_OUT_GROUPS, generator)
+        final = self._groups(predictions, reporting, _MAX_HELD_OUT_GROUPS, generator)
+        varies = learned.metric.std() > 0
+        steps = self._optimise(predictions, learned, checked, generator) if varies else 0
+        self.surrogate.eval().requires_grad_(False)
+        if varies:
+            scale_to_cross_entropy(self.surrogate, predictions)
+
+        self.held_out_groups = HeldOutGroups(
+            metric=final.metric.flatten(),
+            surrogate=self._group_losses(self.surrogate, predictions, final).flatten(),
+            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final).flatten(),
+            candidates=predictions.candidates[final.rows[:, :, 0]].flatten(),
+        )
+        report = self._report(disjoint=min(final.metric.numel(), len(reporting) // self.group_size))
+        report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
+        self.surrogate.info = report.as_dict() | self._settings()
+        self.surrogate.held_out = self.held_out_groups
+        return report
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("groups", "groups_per_step", "steps", "patience", "learning_rate", "penalty", "held_out")
+        return {
+            "metric_signature": self.metric.signature,
+            "lower_is_better": self.metric.sign < 0,
+            "group_size": self.group_size,
+            "seed": self.seed,
+            "hyperparameters": {name: getattr(self, name) for name in names} | {"rank": self.rank.__name__},
+        }
+
+    def _report(self, disjoint: int) -> LearningReport:
+        groups = self.held_out_groups
+        return LearningReport(
+            metric=self.metric.name,
+            surrogate=type(self.surrogate).__name__,
+            spearman=_spearman(groups.surrogate, groups.metric),
+            spearman_cross_entropy=_spearman(groups.cross_entropy, groups.metric),
+            spearman_within=_spearman_within(groups.surrogate, groups.metric, groups.candidates),
+            spearman_cross_entropy_within=_spearman_within(groups.cross_entropy, groups.metric, groups.candidates),
+            chance=min(2 / math.sqrt(max(disjoint - 1, 1)), 0.9),
+            metric_spread=float(groups.metric.std(correction=0)),
+            held_out_groups=len(groups.metric),
+        )
+
+    def _groups(self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator) -> Groups:
+        groups = draw_groups(predictions, rows, self.group_size, count, generator)
+        scores = self.metric(predictions.predictions, predictions.references, groups.flatten(0, 1).numpy())
+        return Groups(groups, torch.from_numpy(scores).float().view(groups.shape[:2]))
+
+    def _optimise(self, predictions: Predictions, groups: Groups, checked: Groups, generator: torch.Generator) -> int:
+        """Minimise the objective, keep the weights of the best check; returns their step."""
+        optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
+        best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
+        bar = tqdm(range(self.steps), desc="Learning the surrogate", disable=not self.progress)
+        for step in bar:
+            if step % _STEPS_BETWEEN_CHECKS == 0:
+                losses = self._group_losses(self.surrogate, predictions, checked)
+                current = float(_correlation(-losses, checked.metric, hard_rank))
+                bar.set_postfix(held_out_spearman=f"{current:.4f}")
+                if current > best:
+                    best, best_step = current, step
+                    best_weights = copy.deepcopy(self.surrogate.state_dict())
+                elif step - best_step > self.patience * _STEPS_BETWEEN_CHECKS:
+                    break
+            optimizer.zero_grad()
+            self._objective(predictions, groups.sample(self.groups_per_step, generator)).backward()
+            optimizer.step()
+        bar.close()
+        self.surrogate.load_state_dict(best_weights)
+        return best_step
+
+    def _objective(self, predictions: Predictions, groups: Groups) -> Tensor:
+        features = _rows(predictions, groups.rows.flatten())
+        losses, logits = _with_logits(self.surrogate, features)
+        scores = -self._group_means(losses, features, groups)
+        return self.penalty * gradient_penalty(losses, logits) - _correlation(scores, groups.metric, self.rank)
+
+    @torch.no_grad()
+    def _group_losses(self, loss: Callable, predictions: Predictions, groups: Groups) -> Tensor:
+        features = _rows(predictions, groups.rows.flatten())
+        return self._group_means(loss(features), features, groups)
+
+    def _group_means(self, losses: Tensor, features: Features, groups: Groups) -> Tensor:
+        weights = self.surrogate.weights(features)
+        return weighted_mean(losses.view(groups.rows.shape), weights.view(groups.rows.shape))
+
+
+@torch.enable_grad()
+def scale_to_cross_entropy(surrogate: SurrogateLoss, predictions: Predictions) -> None:
+    """Scale a loss so that its gradient is as long as cross-entropy's for the last candidate, the model as it is at the
+    switch. Optimizers remember the scale of earlier gradients: a hand-made loss, too, wants it before it takes over.
+
+    Args:
+        surrogate: changed in place.
+        predictions: with the features that it reads.
+    """
+    features = _rows(predictions, predictions.candidates == predictions.candidates.max())
+    norms = []
+    for loss in (surrogate, surrogate.cross_entropy):
+        losses, logits = _with_logits(loss, features, surrogate)
+        norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
+    if norms[0] > 0 and norms[1] > 0:
+        with torch.no_grad():
+            surrogate.log_scale.add_((norms[1] / norms[0]).log())
+
+
+def _rows(predictions: Predictions, rows: Tensor) -> Features:
+    return {name: value[rows] for name, value in predictions.features.items()}
+
+
+def _with_logits(
+    loss: Callable, features: Features, surrogate: SurrogateLoss | None = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The losses, and the logits, behind every score of the model, that they are differentiable in."""
+    surrogate = surrogate or loss
+    scores = [name for name in surrogate.scores if name in features]
+    logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in scores}
+    losses = loss(features | {name: surrogate.from_logits(value) for name, value in logits.items()})
+    return losses, tuple(logits.values())
+
+
+def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:
+    """The mean of Spearman's ρ over all groups and of that within a candidate, from shapes `(candidates, groups)`."""
+    overall = spearman_correlation(scores.flatten(), metric.flatten(), rank=rank)
+    return (overall + spearman_correlation(scores, metric, rank=rank).mean()) / 2
+
+
+def _spearman(losses: Tensor, metric: Tensor) -> float:
+    return float(spearman_correlation(-losses, metric, rank=hard_rank))
+
+
+def _spearman_within(losses: Tensor, metric: Tensor, candidates: Tensor) -> float:
+    values = [_spearman(losses[candidates == c], metric[candidates == c]) for c in candidates.unique()]
+    return float(np.mean(values))

@@ -1,0 +1,24 @@
+"""Small functions that the losses of several tasks are made of."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+# Log-odds beyond these have no float32 gradient worth following: 1 - p is below 3e-7, or p below 1e-13.
+_MAX_LOG_ODDS = 15.0
+_MIN_LOG_ODDS = -30.0
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the last dimension where `mask` holds; 0 where it holds nowhere."""
+    return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def log_odds(log_probs: Tensor) -> Tensor:
+    """`log p - log(1 - p)`, within [-30, 15]; the gradient is 0 outside."""
+    log_probs = log_probs.clamp(_MIN_LOG_ODDS, logsigmoid(torch.tensor(_MAX_LOG_ODDS)).item())
+    return log_probs - (-log_probs.expm1()).log()
+
+
+def inverse_softplus(value: float) -> Tensor:
+    return torch.tensor(value).expm1().log()
