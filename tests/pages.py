@@ -9,7 +9,9 @@ _FENCE = re.compile(r"^ {0,3}(```+|~~~+) *(\S*)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#* *$")
 _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?: +\"[^\"]*\")?\)")
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
-_DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]: *<?([^\s>]+)>?")
+_REFERENCE = re.compile(r"\[[^\]]*\]\[([^\]]+)\]")
+_DEFINITION = re.compile(r"^ {0,3}\[([^\]]+)\]: *<?([^\s>]+)>?", re.MULTILINE)
+_CODE = re.compile(r"(`+)(?!`)(?:.|\n(?!\n))+?(?<!`)\1(?!`)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -41,12 +43,19 @@ class Page:
     @property
     def links(self) -> list[tuple[int, str]]:
         """The line and the target of every link and image that is not an address elsewhere."""
-        links = []
-        for number, line in enumerate(self.prose, 1):
-            text = re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", "code", line)
-            targets = _DEFINITION.findall(text) + _LINK.findall(text) + _LINK.findall(_IMAGE.sub("image", text))
-            links += [(number, target) for target in dict.fromkeys(targets) if not _ELSEWHERE.match(target)]
-        return links
+        text = _blank(_CODE, "\n".join(self.prose))
+        defined = dict(_DEFINITION.findall(text))
+        matches = {
+            (match.start(1), match.group(1)) for t in (text, _blank(_IMAGE, text)) for match in _LINK.finditer(t)
+        }
+        matches |= {
+            (match.start(1), defined.get(match.group(1), f"[{match.group(1)}]")) for match in _REFERENCE.finditer(text)
+        }
+        return [
+            (text.count("\n", 0, place) + 1, target)
+            for place, target in sorted(matches)
+            if not _ELSEWHERE.match(target)
+        ]
 
     def broken_links(self) -> list[str]:
         """A line for each link to a file or a heading that does not exist."""
@@ -99,3 +108,8 @@ def slug(heading: str) -> str:
     """The anchor that GitHub makes of a heading: of links and code their text, lower case, hyphens for spaces."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def _blank(pattern: re.Pattern, text: str) -> str:
+    """The text without what the pattern finds, and with all else where it was."""
+    return pattern.sub(lambda match: re.sub(r"[^\n]", ".", match.group()), text)

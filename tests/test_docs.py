@@ -149,6 +149,11 @@ def test_every_page_of_docs_is_in_the_index_and_in_the_readme():
         assert {f"{folder}{path.name}" for path in DOCS if path != INDEX} <= linked
 
 
+@pytest.mark.parametrize("path", [README, *DOCS], ids=name_of)
+def test_every_block_says_its_language_so_that_none_of_python_is_missed(path):
+    assert {language for language, *_ in read(path).blocks} <= {"python", "bash"}
+
+
 def test_the_blocks_of_the_readme_end_on_the_losses_that_they_promise(what_the_readme_downloads):
     losses = []
     for block in read(README).python:
@@ -192,8 +197,11 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path):
     broken = ["missing.md", "other.md#two", "other.md#one-2", "#there", "![image](missing.png)"]
     lines = [link if "](" in link else f"see [it]({link})" for link in (*links, *broken)]
     page = tmp_path / "page.md"
-    page.write_text("# Here\n" + "\n".join(lines) + "\n\n[name]: gone.md\n")
-    assert [line.split(":")[1] for line in read(page).broken_links()] == ["7", "8", "9", "10", "11", "13"]
+    ends = ["`a\nb` [over two\nlines](gone.md)", "[defined][one], [gone][two], [undefined][three]"]
+    definitions = ["[one]: other.md", "[two]: gone.md"]
+    page.write_text("# Here\n" + "\n".join([*lines, *ends, *definitions]) + "\n")
+    found = [line.split(":")[1] for line in read(page).broken_links()]
+    assert found == ["7", "8", "9", "10", "11", "14", "15", "15"]
 
 
 def test_anchors_are_those_of_github():
