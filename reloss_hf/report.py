@@ -60,6 +60,20 @@ class LearningReport:
             )
         return None
 
+    def as_logs(self, base_loss_key: str) -> dict[str, float]:
+        """What a trainer logs of it.
+
+        Args:
+            base_loss_key: the name of the loss before the switch in logs, such as `"cross_entropy"`.
+        """
+        return {
+            "surrogate_spearman": self.spearman,
+            "surrogate_spearman_within": self.spearman_within,
+            f"{base_loss_key}_spearman": self.spearman_cross_entropy,
+            f"{base_loss_key}_spearman_within": self.spearman_cross_entropy_within,
+            "surrogate_learning_seconds": self.seconds,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return asdict(self)

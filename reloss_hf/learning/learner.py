@@ -133,6 +133,29 @@ class Learner:
         self.surrogate.held_out = self.held_out_groups
         return report
 
+    def rehearse(self, predictions: Predictions, sample: tuple[Any, Any]) -> None:
+        """Score groups of a few predictions, and compute the objective and its gradient once, on a copy. Rows are
+        repeated where a group needs more.
+
+        Args:
+            predictions: at least one.
+            sample: a prediction and a reference that the metric scores, for a group of predictions that it cannot, such
+                as the empty ones of a model that has learned nothing yet.
+        """
+        rows = torch.arange(2 * self.group_size).view(1, 2, -1) % len(predictions)
+        lists = predictions.predictions, predictions.references
+        try:
+            self.metric(*lists, rows[0].numpy())
+        except RuntimeError:
+            mixed = ([one, *given] for one, given in zip(sample, lists, strict=True))
+            self.metric(*mixed, np.arange(self.group_size)[None] % (1 + len(predictions)))
+        groups = Groups(rows, torch.tensor([[0.0, 1.0]]))
+        initial, self.surrogate = self.surrogate, copy.deepcopy(self._initial)
+        try:
+            self._objective(predictions, groups).backward()
+        finally:
+            self.surrogate = initial
+
     def _settings(self) -> dict[str, Any]:
         names = ("groups", "groups_per_step", "steps", "patience", "learning_rate", "penalty", "held_out")
         return {

@@ -89,7 +89,17 @@ class Task(ABC):
     reads_logits_and_labels_alone: ClassVar[bool] = False
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
-        self.processing_class = processing_class
+        self.model, self.processing_class = model, processing_class
+
+    @property
+    def base_loss_name(self) -> str:
+        """What the loss before the switch is called."""
+        return self.hand_made[0].base_loss_name
+
+    @property
+    def base_loss_key(self) -> str:
+        """Its name in logs."""
+        return self.base_loss_name.replace("-", "_").replace(" ", "_")
 
     @classmethod
     @abstractmethod

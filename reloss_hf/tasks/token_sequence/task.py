@@ -42,10 +42,9 @@ class TokenSequenceTask(Task):
     }
     reads_logits_and_labels_alone = True
 
-    def __init__(self, model: torch.nn.Module, processing_class: Any):
-        super().__init__(model, processing_class)
-        self.is_encoder_decoder = model.config.is_encoder_decoder
-        self._model = model
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return self.model.config.is_encoder_decoder
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -161,10 +160,10 @@ class TokenSequenceTask(Task):
         return logits[:, -labels.shape[1] : -1], labels[:, 1:]
 
     def _decoder_inputs(self, labels: Tensor) -> Tensor:
-        prepare = getattr(self._model, "prepare_decoder_input_ids_from_labels", None)
+        prepare = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
         if prepare is not None:
             return prepare(labels=labels)
-        config = self._model.config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
+        config = self.model.config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
         return shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
 
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -206,7 +205,7 @@ class TokenSequenceTask(Task):
         return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
 
     def _is_end(self, tokens: Tensor) -> Tensor:
-        ends = self._model.generation_config.eos_token_id  # the Trainer adds that of the tokenizer when it starts
+        ends = self.model.generation_config.eos_token_id  # the Trainer adds that of the tokenizer when it starts
         return torch.isin(tokens, torch.tensor([] if ends is None else ends, dtype=torch.long, device=tokens.device))
 
     def _until_end(self, tokens: Tensor) -> Tensor:

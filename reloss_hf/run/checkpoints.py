@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .learning.store import PredictionStore
-from .report import LearningReport
+from ..learning.store import PredictionStore
+from ..report import LearningReport
 
 # Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
 SURROGATE_FOLDER = "surrogate"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from transformers import Trainer
 
-from .learner import SurrogateLearner
-from .metrics import GroupMetric, MetricLike
-from .surrogate import SurrogateLoss
+from ..learner import SurrogateLearner
+from ..metrics import GroupMetric, MetricLike
+from ..surrogate import SurrogateLoss
 
 
 def given_surrogate(

@@ -1,0 +1,34 @@
+"""The task of a model whose class tells nothing: from its outputs and labels."""
+
+from collections.abc import Sized
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+
+from ..tasks import TASKS, Task, task_of_batch
+from .rehearsal import untouched
+
+
+def task_of_first_examples(trainer: Any) -> type[Task] | None:
+    """The task of the first examples of `train_dataset`; None where there are none to look at without taking them."""
+    dataset = trainer.train_dataset
+    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__") or not len(dataset):
+        return None
+    collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
+    with untouched(trainer.model):
+        batch = collate([dataset[place] for place in range(min(2, len(dataset)))])
+    return task_of_inputs(trainer, batch)
+
+
+def task_of_inputs(trainer: Any, inputs: dict[str, Any]) -> type[Task]:
+    """The task that the outputs for a batch, and its labels, tell.
+
+    Raises:
+        ValueError: none does, or several.
+    """
+    model, ours = extract_model_from_parallel(trainer.model), {name for task in TASKS for name in task.columns}
+    inputs = trainer._prepare_inputs(inputs)
+    with untouched(model), torch.no_grad():
+        outputs = model.eval()(**{name: value for name, value in inputs.items() if name not in ours})
+    return task_of_batch(model, outputs, inputs)
