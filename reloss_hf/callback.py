@@ -1,9 +1,12 @@
 """When predictions are collected, the surrogate is learned, and cross-entropy is replaced."""
 
+import logging
 import math
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+
+logger = logging.getLogger(__name__)
 
 
 class ReLossCallback(TrainerCallback, ExportableState):
@@ -41,10 +44,26 @@ class ReLossCallback(TrainerCallback, ExportableState):
         self._surrogate_start = start
         # The Trainer saves what it knows of from the start alone, and a checkpoint of another callback brings its own.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        if self.start_step is not None and self.start_step >= state.max_steps:
+        if self.start_step is None or self.start_step < state.max_steps:
+            return
+        if start >= 1:
             raise ValueError(
                 f"surrogate_start={start} lies beyond the run, which has {state.max_steps} steps: pass a step below "
                 "that, a fraction below 1, or None to stay on cross-entropy"
+            )
+        logger.warning(
+            "Nothing will be learned, and no surrogate used: surrogate_start=%s of a run of %d steps is its end",
+            start,
+            state.max_steps,
+        )
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.start_step is not None and state.global_step < min(self.start_step, state.max_steps):
+            logger.warning(
+                "Nothing was learned, and no surrogate used: training stopped after step %d, and it would have begun at "
+                "step %d",
+                state.global_step,
+                self.start_step,
             )
 
     def state(self) -> dict:

@@ -201,13 +201,18 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (weights * values).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
+def surrogate_classes() -> dict[str, type[SurrogateLoss]]:
+    """The concrete subclasses of `SurrogateLoss` by name, the library's own and those that a user has defined."""
+    return {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+
+
 def surrogate_class(name: str) -> type[SurrogateLoss]:
-    """The concrete subclass of `SurrogateLoss` with this name, the library's own or a user's.
+    """The one of `surrogate_classes` with this name.
 
     Raises:
         ValueError: there is none.
     """
-    classes = {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+    classes = surrogate_classes()
     if name not in classes:
         raise ValueError(
             f"there is no surrogate {name!r}; use one of {sorted(classes)}, or import your own class first"

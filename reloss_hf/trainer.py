@@ -16,7 +16,7 @@ from .metrics import MetricLike
 from .report import LearningReport
 from .run.checkpoints import SURROGATE_FOLDER
 from .run.first_batch import task_of_first_examples, task_of_inputs
-from .run.learned import Learned
+from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, with_loss
 from .run.preparation import given_surrogate, make_learner
 from .run.rehearsal import rehearse
@@ -143,15 +143,23 @@ class ReLossMixin:
             share = self.task.weight(inputs).to(self._batch_weight) / self._batch_weight.clamp(min=1)
             self._micro_batch_scale = share * self.current_gradient_accumulation_steps * self.args.world_size
         try:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
         finally:
             self._micro_batch_scale = None
+        if self._asked == 0:
+            self._asked = -1
+            logger.warning(
+                "%s overrides compute_loss and does not call super().compute_loss(): the surrogate is never used",
+                type(self).__name__,
+            )
+        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss before the switch, or the surrogate: the mean over the micro-batch; in a training step, scaled so
         that the mean over all micro-batches and processes is that over the whole batch."""
         self._require_task(inputs)
         self.task.require_labels(inputs)
+        self._asked += 1
         if self.surrogate_in_force:
             found = self.surrogate_loss(model, inputs, self.surrogate)
         else:
@@ -255,6 +263,7 @@ class ReLossMixin:
         if self.learning is not None:
             self.learning.begin()
         self._rehearsed = False
+        self._asked = 0  # for a loss, how often
         self._output_names: list[str] | None = None
         self._tracked: dict[str, tuple[torch.Tensor, int]] = {}
         self._batch_weight: torch.Tensor | None = None
@@ -271,6 +280,10 @@ class ReLossMixin:
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, metric)
         if self._given is None and self.args.surrogate_start is not None:
             self.learning = SnapshotLearning(self, make_learner(self, metric, metric_key, lower_is_better))
+
+    def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
+        """The surrogate, its report, and why it should not be used, if so."""
+        return learn_here(self.learner, predictions)
 
     def _use(self, learned: Learned) -> None:
         self.surrogate = learned.surrogate.to(self.args.device) if learned.objection is None else None

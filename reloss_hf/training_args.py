@@ -5,15 +5,22 @@ from dataclasses import dataclass, field
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 
+class Start(float):
+    """A number, or `"None"` of a command line as None."""
+
+    def __new__(cls, value: float | str) -> "Start | None":
+        return None if value == "None" else super().__new__(cls, value)
+
+
 @dataclass
 class ReLossArguments:
     """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers."""
 
-    surrogate_start: float | None = field(
+    surrogate_start: Start | None = field(
         default=0.7,
         metadata={
-            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, else a step; 0 with a "
-            "given surrogate: from the first step; None: never."
+            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, from 2 on a step; 0 "
+            "with a given surrogate: from the first step; None: never."
         },
     )
     surrogate_class: str | None = field(
@@ -59,8 +66,16 @@ class ReLossArguments:
         super().__post_init__()
         if self.surrogate_start is not None and self.surrogate_start < 0:
             raise ValueError(f"surrogate_start={self.surrogate_start} must be 0 or more, or None")
+        if self.surrogate_start == 1:
+            raise ValueError(
+                f"surrogate_start={self.surrogate_start} may mean all of the run, or its first step: pass None for a "
+                "run without a surrogate, 0 with surrogate= for one from the first step, a fraction below 1, or a step "
+                "from 2 on"
+            )
         if self.surrogate_start is not None and self.surrogate_start > 1 and self.surrogate_start % 1:
-            raise ValueError(f"surrogate_start={self.surrogate_start} must be a fraction below 1 or a whole step")
+            raise ValueError(
+                f"surrogate_start={self.surrogate_start} must be a fraction below 1, or a whole step from 2 on"
+            )
         if self.surrogate_predictions not in ("forced", "generate"):
             raise ValueError(f"surrogate_predictions={self.surrogate_predictions!r} must be 'forced' or 'generate'")
         if not 0 <= self.surrogate_cross_entropy_share <= 1:

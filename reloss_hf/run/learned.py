@@ -28,23 +28,21 @@ class Learned:
     objection: str | None
 
 
-def learn_for_all(trainer: Any, learner: SurrogateLearner, predictions: Predictions, dataset: Any) -> Learned:
+def learn_for_all(trainer: Any, predictions: Predictions, dataset: Any) -> Learned:
     """Learn on the main process; every process gets what was learned. A failure is an objection: raised on one process,
     it would leave the others waiting.
 
     Args:
-        trainer: tells the processes, the model and the arguments.
-        learner: of the surrogate.
+        trainer: tells the processes, the model and the arguments, and learns.
         predictions: to learn from; those of the main process count.
         dataset: that they are of, for the card.
     """
-    outcome: list[Learned | None] = [None]
-    if trainer.accelerator.is_main_process:
-        outcome = [_learn(learner, predictions)]
-        if outcome[0].surrogate is not None:
-            outcome[0].surrogate.info["training"] = training_origin(trainer.model, dataset, trainer.args)
+    outcome = [trainer._learn(predictions) if trainer.accelerator.is_main_process else None]
     broadcast_object_list(outcome)
-    return outcome[0]
+    learned = Learned(*outcome[0])
+    if learned.surrogate is not None:
+        learned.surrogate.info["training"] = training_origin(trainer.model, dataset, trainer.args)
+    return learned
 
 
 def save_predictions(args: TrainingArguments, predictions: Predictions) -> None:
@@ -53,9 +51,12 @@ def save_predictions(args: TrainingArguments, predictions: Predictions) -> None:
         predictions.save(Path(args.output_dir) / PREDICTIONS_FOLDER)
 
 
-def _learn(learner: SurrogateLearner, predictions: Predictions) -> Learned:
+def learn_here(
+    learner: SurrogateLearner, predictions: Predictions
+) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
+    """The surrogate, its report, and why it should not be used; the fields of `Learned`."""
     try:
         report = learner.learn(predictions)
     except Exception as error:
-        return Learned(None, None, f"no surrogate could be learned: {error}")
-    return Learned(learner.surrogate.cpu(), report, report.objection)
+        return None, None, f"no surrogate could be learned: {error}"
+    return learner.surrogate.cpu(), report, report.objection

@@ -6,7 +6,8 @@ from transformers import Trainer
 
 from ..learner import SurrogateLearner
 from ..metrics import GroupMetric, MetricLike
-from ..surrogate import SurrogateLoss
+from ..surrogate import SurrogateLoss, surrogate_classes
+from .checkpoints import SURROGATE_FOLDER
 
 
 def given_surrogate(
@@ -25,7 +26,7 @@ def given_surrogate(
             return None
         surrogate = trainer.task.default_loss()
     if not isinstance(surrogate, SurrogateLoss):
-        surrogate = SurrogateLoss.from_pretrained(surrogate)
+        surrogate = _load(surrogate)
     if surrogate.task != trainer.task.name:
         raise ValueError(
             f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
@@ -75,6 +76,26 @@ def make_learner(
         )
     _require_examples(trainer, learner)
     return learner
+
+
+def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:
+    if isinstance(surrogate, type):
+        raise ValueError(f"surrogate={surrogate.__name__} is a class: pass an object, surrogate={surrogate.__name__}()")
+    if surrogate in surrogate_classes():
+        raise ValueError(
+            f"surrogate={surrogate!r} is the name of a class: pass an object of it, surrogate={surrogate}(), or "
+            f"surrogate_class={surrogate!r} and metric= to learn one"
+        )
+    try:
+        return SurrogateLoss.from_pretrained(surrogate)
+    except ValueError:
+        inner = Path(surrogate) / SURROGATE_FOLDER
+        if not inner.is_dir():
+            raise
+    raise ValueError(
+        f"surrogate={str(surrogate)!r} is the folder of a model, and has its surrogate in {SURROGATE_FOLDER}/: pass "
+        f"surrogate={str(inner)!r}"
+    )
 
 
 def _require_decoding(trainer: Trainer, argument: str) -> None:
