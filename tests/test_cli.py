@@ -142,6 +142,20 @@ def test_no_prediction_is_in_two_groups_and_corruptions_are_left_out():
     assert all(int(prediction) < 150 for prediction, _ in seen)
 
 
+def test_groups_that_the_metric_cannot_score_are_left_out_of_the_diagnosis():
+    def picky(predictions, references):
+        if "wrong wrong wrong" in predictions[0]:
+            raise ZeroDivisionError("hopeless")
+        return GroupMetric("sacrebleu")(predictions, references, [range(len(predictions))])[0]
+
+    with pytest.warns(UserWarning, match="could not score"):
+        found = diagnose(synthetic(), GroupMetric(picky), resamples=50, progress=False)
+    assert found.groups_left_out > 3
+    assert found.metric.isfinite().all()
+    assert len(found.metric) == len(found.candidates) == len(found.losses[0].losses) == 100 - found.groups_left_out
+    assert found.losses[0].within.low < found.losses[0].within.value < found.losses[0].within.high
+
+
 def test_weights_of_hand_made_losses_are_those_of_their_formulas():
     cross_entropy, error = diagnose(synthetic(), GroupMetric("sacrebleu"), resamples=2, progress=False).losses
     assert cross_entropy.weights.median.allclose(torch.ones(24), atol=1e-4)
