@@ -47,8 +47,10 @@ class GroupMetric(LoadedGroupMetric):
         lower_is_better: bool | None = None,
         options: Mapping[str, Any] | None = None,
     ):
+        if not isinstance(options, Mapping | None):
+            raise ValueError(f"metric_options={options!r} must be a dict, such as {{'lowercase': True}}")
         metric, own_options = unwrapped(metric)
-        options = own_options | dict(options or {})
+        given = options = own_options | dict(options or {})
         name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
         named = _NAMED.get(name) if isinstance(name, str) else None
         main_key = None
@@ -58,6 +60,7 @@ class GroupMetric(LoadedGroupMetric):
             if isinstance(metric, str) or named.replaces_module:
                 metric, options = _load_named(name, named, options), {}
         super().__init__(_load(metric), key, lower_is_better, options, main_key)
+        self.options = given
 
 
 def _load_named(name: str, named: NamedMetric, options: Mapping[str, Any]) -> LoadedMetric:

@@ -9,6 +9,7 @@ import pytest
 import sacrebleu
 import torch
 from scipy.stats import spearmanr
+from sklearn.metrics import classification_report, f1_score
 
 from reloss_hf import GroupMetric
 from reloss_hf.learning.results import is_error_rate, number_of
@@ -94,8 +95,24 @@ def test_an_error_shows_what_came_and_which_keys_there_are(result, key, message)
 
 
 def test_metrics_with_the_names_of_errors_are_error_rates():
-    errors = "wer cer ter WER mer mean_squared_error zero_one_loss word_error_rate speech.wer translation_edit_rate mse"
-    assert all(is_error_rate(name) for name in errors.split())
-    assert not any(
-        is_error_rate(name) for name in ["bleu", "f1", "accuracy", "answer", "integer", "wer+cer", "wip", "recall"]
-    )
+    errors = [
+        "wer",
+        "WER",
+        "cer",
+        "ter",
+        "mer",
+        "mse",
+        "speech.wer",
+        "word_error_rate",
+        "mean_squared_error",
+        "log_loss",
+    ]
+    others = ["bleu", "f1", "accuracy", "answer", "integer", "wer+cer", "wip", "recall"]
+    assert all(is_error_rate(name) for name in errors)
+    assert not any(is_error_rate(name) for name in others)
+
+
+def test_a_report_of_scikit_learn_is_a_nested_result():
+    group = ([0, 1, 1], [0, 1, 0], np.array([[0, 1, 2]]))
+    report = GroupMetric(classification_report, "macro avg.f1-score", options={"output_dict": True})
+    assert report(*group) == pytest.approx(f1_score(group[1], group[0], average="macro"))

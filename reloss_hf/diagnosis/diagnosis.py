@@ -168,6 +168,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
                 f"{100 * loss.weights.rewards_lower:.0f} % of the targets. However well it orders, training on it may "
                 "unlearn them."
             )
+    if diagnosis.groups_left_out:
+        sentences.append(f"{diagnosis.groups_left_out} groups that {metric} could not score are left out.")
     if any(loss.gain.high < 0 for loss in others):
         worse = ", ".join(loss.name for loss in others if loss.gain.high < 0)
         sentences.append(f"Worse than cross-entropy within a candidate: {worse}.")

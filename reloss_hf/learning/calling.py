@@ -20,6 +20,7 @@ Call = Callable[[list, list], Any]
 PREDICTIONS = ("predictions", "prediction", "preds", "pred", "y_pred", "hypotheses", "hypothesis")
 REFERENCES = ("references", "reference", "refs", "ref", "y_true", "targets", "target")
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (*_POSITIONAL, Parameter.KEYWORD_ONLY)
 _SEED = 0  # of metrics that draw and have none of their own
 
 
@@ -96,9 +97,12 @@ def check_options(
 
 
 def signature_of(function: Callable) -> Signature | None:
-    """None of functions in C that do not say."""
+    """None of functions in C that do not say. A decorated function has that of its decorator, if it has names, or else
+    what it wraps."""
     try:
-        return inspect.signature(function)
+        outer = inspect.signature(function, follow_wrapped=False)
+        has_names = any(parameter.kind in _NAMED for parameter in outer.parameters.values())
+        return outer if has_names else inspect.signature(function)
     except (ValueError, TypeError):
         return None
 
@@ -201,8 +205,7 @@ def _by_name(name: str, signature: Signature) -> tuple[Parameter | None, Paramet
     inputs = positional[:2] + [
         parameter
         for parameter in rest
-        if parameter.kind in (*_POSITIONAL, Parameter.KEYWORD_ONLY)
-        and (parameter.default is Parameter.empty or len(positional) < 2)
+        if parameter.kind in _NAMED and (parameter.default is Parameter.empty or len(positional) < 2)
     ]
     prediction = next((parameter for parameter in inputs if parameter.name in PREDICTIONS), None)
     reference = next((parameter for parameter in inputs if parameter.name in REFERENCES), None)
@@ -242,9 +245,7 @@ def _require_arguments(name: str, signature: Signature | None, given: Collection
     missing = [
         parameter.name
         for parameter in (signature.parameters.values() if signature else ())
-        if parameter.kind in (*_POSITIONAL, Parameter.KEYWORD_ONLY)
-        and parameter.default is Parameter.empty
-        and parameter.name not in given
+        if parameter.kind in _NAMED and parameter.default is Parameter.empty and parameter.name not in given
     ]
     if missing:
         raise ValueError(f"the metric {name!r} needs {missing}: pass them by metric_options=")

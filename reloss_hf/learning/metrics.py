@@ -30,6 +30,7 @@ class LoadedGroupMetric:
             metric's name is one.
 
     Attributes:
+        options: that were given for it.
         result_key: the number of the result that is used, once something was scored; None where it is one number.
     """
 
