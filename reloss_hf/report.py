@@ -25,6 +25,8 @@ class LearningReport:
         examples: how many predictions were there to learn from, held-out ones included.
         steps: learning steps up to the weights that were kept.
         seconds: the time it took.
+        groups_left_out: how many groups, of those to learn from, to stop by and to report on, the metric could not
+            score.
     """
 
     metric: str
@@ -39,6 +41,7 @@ class LearningReport:
     examples: int = 0
     steps: int = 0
     seconds: float = 0.0
+    groups_left_out: int = 0
 
     @property
     def objection(self) -> str | None:
@@ -50,7 +53,8 @@ class LearningReport:
         if cross_entropy < -self.chance:
             return (
                 f"cross-entropy orders predictions opposite to the metric {self.metric!r} (Spearman "
-                f"{cross_entropy:.3f}): if lower values of it are better, pass lower_is_better=True"
+                f"{cross_entropy:.3f}): pass lower_is_better=True if lower values of it are better, and False if it is "
+                "only called like an error rate"
             )
         if surrogate <= max(cross_entropy, self.chance):
             return (

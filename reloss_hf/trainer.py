@@ -36,7 +36,8 @@ class ReLossMixin:
         metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
             `(predictions, references) -> float`, or a `GroupMetric`. Pass None to train without learning a surrogate.
         metric_key: which number of the metric's result, where it has several.
-        lower_is_better: for error rates.
+        metric_options: settings of the metric, such as `{"lowercase": True}`.
+        lower_is_better: whether lower values of the metric are better; None for what its name says.
         surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. Pass None to learn one of `metric` on
             the way. Where `metric` is None too, the loss is the task's `default_loss`, of which nothing is learned:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
@@ -58,7 +59,8 @@ class ReLossMixin:
         *arguments,
         metric: LoadedGroupMetric | MetricLike | None = None,
         metric_key: str | None = None,
-        lower_is_better: bool = False,
+        metric_options: dict[str, Any] | None = None,
+        lower_is_better: bool | None = None,
         surrogate: SurrogateLoss | str | Path | None = None,
         surrogate_dataset: Any = None,
         task: str | None = None,
@@ -66,8 +68,11 @@ class ReLossMixin:
     ):
         if keywords.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func= would never be called: pass surrogate=, or use a plain Trainer")
-        if metric is None and (metric_key is not None or lower_is_better):
-            raise ValueError(f"{metric_key=} and {lower_is_better=} are of a metric, but metric=None: pass metric=")
+        if metric is None and (metric_key is not None or lower_is_better or metric_options):
+            raise ValueError(
+                f"{metric_key=}, {metric_options=} and {lower_is_better=} are of a metric, but metric=None: pass "
+                "metric="
+            )
         super().__init__(*arguments, **keywords)
         if not isinstance(self.args, ReLossArguments):
             raise TypeError(
@@ -78,7 +83,8 @@ class ReLossMixin:
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
 
-        self._metric, self._surrogate_argument = (metric, metric_key, lower_is_better), surrogate
+        self._metric = metric, metric_key, lower_is_better, metric_options
+        self._surrogate_argument = surrogate
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
         self._task: Task | None = None
         self._given: SurrogateLoss | None = None
@@ -276,10 +282,9 @@ class ReLossMixin:
     def _settle(self, task: type[Task]) -> None:
         """Make what depends on the task: all that can be refused is refused here, before the first step."""
         self._task = task(self.model, self.processing_class)
-        metric, metric_key, lower_is_better = self._metric
-        self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, metric)
+        self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
         if self._given is None and self.args.surrogate_start is not None:
-            self.learning = SnapshotLearning(self, make_learner(self, metric, metric_key, lower_is_better))
+            self.learning = SnapshotLearning(self, make_learner(self, *self._metric))
 
     def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
         """The surrogate, its report, and why it should not be used, if so."""

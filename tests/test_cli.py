@@ -142,6 +142,21 @@ def test_no_prediction_is_in_two_groups_and_corruptions_are_left_out():
     assert all(int(prediction) < 150 for prediction, _ in seen)
 
 
+def test_groups_that_the_metric_cannot_score_are_left_out_of_the_diagnosis():
+    def picky(predictions, references):
+        if "wrong wrong wrong" in predictions[0]:
+            raise ZeroDivisionError("hopeless")
+        return GroupMetric("sacrebleu")(predictions, references, [range(len(predictions))])[0]
+
+    with pytest.warns(UserWarning, match="could not score"):
+        found = diagnose(synthetic(), GroupMetric(picky), resamples=50, progress=False)
+    assert found.groups_left_out > 3
+    assert found.metric.isfinite().all()
+    assert f"{found.groups_left_out} groups that picky could not score are left out." in verdict(found)
+    assert len(found.metric) == len(found.candidates) == len(found.losses[0].losses) == 100 - found.groups_left_out
+    assert found.losses[0].within.low < found.losses[0].within.value < found.losses[0].within.high
+
+
 def test_weights_of_hand_made_losses_are_those_of_their_formulas():
     cross_entropy, error = diagnose(synthetic(), GroupMetric("sacrebleu"), resamples=2, progress=False).losses
     assert cross_entropy.weights.median.allclose(torch.ones(24), atol=1e-4)
@@ -199,6 +214,10 @@ MISTAKES = [
         ["learn", "{}/predictions", "--metric", "sacrebleu", "--output", "{}/x", "--surrogate-class", "No"],
         "no surrogate 'No'",
     ),
+    (
+        ["diagnose", "{}/predictions", "--metric", "chrf", "--metric-options", '{{"lower": 1}}'],
+        "'chrf' has no option 'lower'; it accepts ['char_order', 'word_order'",
+    ),
     (["card", "{}/nowhere"], "is no folder here"),
     (["push", "{}/nowhere", "me/x"], "is no folder here"),
 ]
@@ -217,12 +236,33 @@ def test_a_users_mistake_is_one_line_and_exit_code_1(folder, capsys, arguments, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonesuch"], ["diagnose"], ["diagnose", "x"], ["learn", "x", "--metric", "y"]]
+    "arguments",
+    [
+        [],
+        ["nonesuch"],
+        ["diagnose"],
+        ["diagnose", "x"],
+        ["learn", "x", "--metric", "y"],
+        *(["diagnose", "x", "--metric", "y", "--metric-options", text] for text in ("{lowercase: true}", "[1]")),
+    ],
 )
 def test_wrong_arguments_are_exit_code_2(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: reloss" in capsys.readouterr().err
+
+
+def test_options_of_a_metric_are_json_and_its_direction_is_its_own(folder, tmp_path):
+    learn = ["learn", str(folder / "predictions"), "--metric", "ter", "--quiet", "--output"]
+    own, told = tmp_path / "own", tmp_path / "told"
+    assert main([*learn, str(own), "--metric-options", '{"case_sensitive": true}']) == 0
+    assert main([*learn, str(told), "--no-lower-is-better"]) == 0
+    infos = [SurrogateLoss.from_pretrained(path).info for path in (own, told)]
+    assert [info["lower_is_better"] for info in infos] == [True, False]
+    assert [info["metric_options"] for info in infos] == [{"case_sensitive": True}, {}]
+    assert infos[0]["spearman_cross_entropy"] > 0 > infos[1]["spearman_cross_entropy"]
+    assert ["case:mixed" in info["metric_signature"] for info in infos] == [True, False]
+    assert '| its options | {"case_sensitive": true} |' in (own / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", [[], ["diagnose"], ["learn"], ["push"], ["card"]])

@@ -100,7 +100,7 @@ class Learner:
 
         Raises:
             ValueError: there are too few different examples.
-            RuntimeError: the metric raised on a group.
+            RuntimeError: the metric could not score most of the groups.
         """
         start = time.perf_counter()
         if not isinstance(predictions, Predictions):
@@ -112,9 +112,12 @@ class Learner:
 
         own = predictions.candidates >= 0  # corruptions are learned from, never reported on
         stopping, reporting = stopping[own[stopping]], reporting[own[reporting]]
-        learned = self._groups(predictions, learning, self.groups, generator)
-        checked = self._groups(predictions, stopping, _MAX_HELD_OUT_GROUPS, generator)
-        final = self._groups(predictions, reporting, _MAX_HELD_OUT_GROUPS, generator)
+        wanted = [(learning, self.groups), (stopping, _MAX_HELD_OUT_GROUPS), (reporting, _MAX_HELD_OUT_GROUPS)]
+        drawn = [draw_groups(predictions, rows, self.group_size, count, generator) for rows, count in wanted]
+        scored = self._score(predictions, drawn)
+        left_out = sum(int(groups.metric.isnan().sum()) for groups in scored)
+        learned, checked, final = scored[0].scored(), scored[1].scored(), scored[2].of_scored_candidates()
+        kept = final.metric.isfinite()
         varies = learned.metric.std() > 0
         steps = self._optimise(predictions, learned, checked, generator) if varies else 0
         self.surrogate.eval().requires_grad_(False)
@@ -122,12 +125,13 @@ class Learner:
             scale_to_cross_entropy(self.surrogate, predictions)
 
         self.held_out_groups = HeldOutGroups(
-            metric=final.metric.flatten(),
-            surrogate=self._group_losses(self.surrogate, predictions, final).flatten(),
-            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final).flatten(),
-            candidates=predictions.candidates[final.rows[:, :, 0]].flatten(),
+            metric=final.metric[kept],
+            surrogate=self._group_losses(self.surrogate, predictions, final)[kept],
+            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final)[kept],
+            candidates=predictions.candidates[final.rows[:, :, 0]][kept],
         )
-        report = self._report(disjoint=min(final.metric.numel(), len(reporting) // self.group_size))
+        report = self._report(disjoint=min(int(kept.sum()), len(reporting) // self.group_size))
+        report.groups_left_out = left_out
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         self.surrogate.info = report.as_dict() | self._settings()
         self.surrogate.held_out = self.held_out_groups
@@ -160,7 +164,8 @@ class Learner:
         names = ("groups", "groups_per_step", "steps", "patience", "learning_rate", "penalty", "held_out")
         return {
             "metric_signature": self.metric.signature,
-            "lower_is_better": self.metric.sign < 0,
+            "lower_is_better": self.metric.lower_is_better,
+            "metric_options": {name: _json_value(value) for name, value in self.metric.options.items()},
             "group_size": self.group_size,
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names} | {"rank": self.rank.__name__},
@@ -180,10 +185,12 @@ class Learner:
             held_out_groups=len(groups.metric),
         )
 
-    def _groups(self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator) -> Groups:
-        groups = draw_groups(predictions, rows, self.group_size, count, generator)
-        scores = self.metric(predictions.predictions, predictions.references, groups.flatten(0, 1).numpy())
-        return Groups(groups, torch.from_numpy(scores).float().view(groups.shape[:2]))
+    def _score(self, predictions: Predictions, drawn: list[Tensor]) -> list[Groups]:
+        """All at once, so that the metric says once how many it could not score."""
+        rows = torch.cat([groups.flatten(0, 1) for groups in drawn])
+        scores = torch.from_numpy(self.metric(predictions.predictions, predictions.references, rows.numpy())).float()
+        parts = scores.split([groups.shape[0] * groups.shape[1] for groups in drawn])
+        return [Groups(groups, part.view(groups.shape[:2])) for groups, part in zip(drawn, parts, strict=True)]
 
     def _optimise(self, predictions: Predictions, groups: Groups, checked: Groups, generator: torch.Generator) -> int:
         """Minimise the objective, keep the weights of the best check; returns their step."""
@@ -240,6 +247,10 @@ def scale_to_cross_entropy(surrogate: SurrogateLoss, predictions: Predictions) -
     if norms[0] > 0 and norms[1] > 0:
         with torch.no_grad():
             surrogate.log_scale.add_((norms[1] / norms[0]).log())
+
+
+def _json_value(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
 def _rows(predictions: Predictions, rows: Tensor) -> Features:

@@ -1,10 +1,12 @@
 """What a trainer begins with, a given surrogate or a learner, checked before any step."""
 
 from pathlib import Path
+from typing import Any
 
 from transformers import Trainer
 
 from ..learner import SurrogateLearner
+from ..learning.metrics import LoadedGroupMetric
 from ..metrics import GroupMetric, MetricLike
 from ..surrogate import SurrogateLoss, surrogate_classes
 from .checkpoints import SURROGATE_FOLDER
@@ -38,7 +40,11 @@ def given_surrogate(
 
 
 def make_learner(
-    trainer: Trainer, metric: GroupMetric | MetricLike | None, metric_key: str | None, lower_is_better: bool
+    trainer: Trainer,
+    metric: LoadedGroupMetric | MetricLike | None,
+    metric_key: str | None,
+    lower_is_better: bool | None,
+    metric_options: dict[str, Any] | None,
 ) -> SurrogateLearner:
     """The learner of the metric's surrogate.
 
@@ -58,8 +64,7 @@ def make_learner(
         raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
     if args.surrogate_predictions == "generate":
         _require_decoding(trainer, "surrogate_predictions='generate'")
-    if not isinstance(metric, GroupMetric):
-        metric = GroupMetric(metric, metric_key, lower_is_better)
+    metric = _group_metric(metric, metric_key, lower_is_better, metric_options)
     group_size = args.surrogate_group_size or task.group_size
     task.try_metric(metric, trainer.train_dataset, group_size)
     learner = SurrogateLearner(
@@ -96,6 +101,22 @@ def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:
         f"surrogate={str(surrogate)!r} is the folder of a model, and has its surrogate in {SURROGATE_FOLDER}/: pass "
         f"surrogate={str(inner)!r}"
     )
+
+
+def _group_metric(
+    metric: LoadedGroupMetric | MetricLike,
+    metric_key: str | None,
+    lower_is_better: bool | None,
+    metric_options: dict[str, Any] | None,
+) -> LoadedGroupMetric:
+    if not isinstance(metric, LoadedGroupMetric):
+        return GroupMetric(metric, metric_key, lower_is_better, metric_options)
+    if metric_key is not None or lower_is_better is not None or metric_options:
+        raise ValueError(
+            f"{metric_key=}, {lower_is_better=} and {metric_options=} are of a metric that is not made yet: pass them "
+            "to the GroupMetric"
+        )
+    return metric
 
 
 def _require_decoding(trainer: Trainer, argument: str) -> None:

@@ -1,8 +1,8 @@
 """What a task has to offer: how predictions, and the features that surrogates read, come out of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -49,14 +49,18 @@ class NamedMetric:
     """A metric that users name, and that needs no download.
 
     Attributes:
-        load: makes it.
+        load: makes it; its keywords are the metric's options.
         main_key: the number of its result that it is known for, where it has several.
         replaces_module: whether an `evaluate` module of that name is computed by it, too.
+        lower_is_better: whether it is an error rate.
+        options_of_module: how that module calls those of its options that `load` calls otherwise.
     """
 
-    load: Callable[[], LoadedMetric]
+    load: Callable[..., LoadedMetric]
     main_key: str | None = None
     replaces_module: bool = False
+    lower_is_better: bool = False
+    options_of_module: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -1,6 +1,7 @@
 """Models that generate text: encoder-decoder and decoder-only."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
+from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ..base import Candidate, Inputs, NamedMetric, Task, uniform_draws
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
@@ -36,9 +38,18 @@ class TokenSequenceTask(Task):
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
     metrics: ClassVar = {
         # force: no warning about text that looks tokenised, of which early predictions are full
-        "sacrebleu": NamedMetric(partial(BLEU, force=True), replaces_module=True),
+        "sacrebleu": NamedMetric(
+            partial(BLEU, force=True),
+            replaces_module=True,
+            options_of_module={"use_effective_order": "effective_order"},
+        ),
         "chrf": NamedMetric(CHRF, replaces_module=True),
-        "ter": NamedMetric(TER, replaces_module=True),
+        "ter": NamedMetric(
+            TER,
+            replaces_module=True,
+            lower_is_better=True,
+            options_of_module={"ignore_punct": "no_punct", "support_zh_ja_chars": "asian_support"},
+        ),
     }
     reads_logits_and_labels_alone = True
 
@@ -127,6 +138,17 @@ class TokenSequenceTask(Task):
 
     def sample_pair(self) -> tuple[str, str]:
         return ("a small sentence to score",) * 2
+
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
+        super().try_metric(metric, dataset, group_size)
+        try:
+            metric([""] * group_size, [self.sample_pair()[1]] * group_size, [range(group_size)])
+        except RuntimeError as error:
+            warnings.warn(
+                "a model that has learned little may predict nothing, and groups of nothing else would be left out: "
+                f"{error}",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
