@@ -60,7 +60,7 @@ class ReLossCallback(TrainerCallback, ExportableState):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.start_step is not None and state.global_step < min(self.start_step, state.max_steps):
             logger.warning(
-                "Nothing was learned, and no surrogate used: training stopped after step %d, before the surrogate began, "
+                "Nothing was learned, and no surrogate used: training stopped after step %d, before the surrogate, "
                 "at step %d",
                 state.global_step,
                 self.start_step,
