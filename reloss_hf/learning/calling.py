@@ -48,8 +48,8 @@ def name_of(metric: LoadedMetric) -> str:
 
 
 def call_of(metric: LoadedMetric, options: Mapping[str, Any]) -> Call:
-    """A function `(predictions, references)` that gives the metric's result, the same each time, and leaves NumPy's
-    global state as it is.
+    """A function `(predictions, references)` that gives the metric's result, the same each time: NumPy's global
+    generator is seeded before; see `kept_numpy_state`.
 
     Args:
         metric: not one of sacrebleu, which is not called.
@@ -65,10 +65,20 @@ def call_of(metric: LoadedMetric, options: Mapping[str, Any]) -> Call:
     call = _function_call(metric, options)
 
     def seeded_call(predictions: list, references: list) -> Any:
-        with _seeded(_SEED):
-            return call(predictions, references)
+        np.random.seed(_SEED)
+        return call(predictions, references)
 
     return seeded_call
+
+
+@contextmanager
+def kept_numpy_state() -> Iterator[None]:
+    """Leaves NumPy's global generator as it was."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def check_options(
@@ -107,16 +117,6 @@ def signature_of(function: Callable) -> Signature | None:
         return None
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
 def _module_call(module: evaluate.EvaluationModule, options: Mapping[str, Any]) -> Call:
     # `compute` writes an Arrow file for each call; `_compute` is the method that a module implements.
     schemas = module.features if isinstance(module.features, list) else [module.features]
@@ -137,8 +137,8 @@ def _module_call(module: evaluate.EvaluationModule, options: Mapping[str, Any]) 
         inputs = {"predictions": predictions, "references": references}
         if as_written:
             return module.compute(**inputs, **options)
-        with _seeded(module.seed):
-            return module._compute(**{column: formatted(inputs[column]) for column in columns}, **options)
+        np.random.seed(module.seed)
+        return module._compute(**{column: formatted(inputs[column]) for column in columns}, **options)
 
     return call
 

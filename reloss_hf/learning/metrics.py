@@ -8,7 +8,7 @@ import numpy as np
 from sacrebleu.metrics.base import Metric as SacreMetric
 from tqdm.auto import tqdm
 
-from .calling import LoadedMetric, call_of, name_of
+from .calling import LoadedMetric, call_of, kept_numpy_state, name_of
 from .results import is_error_rate, number_of
 
 # Above this share of groups that a metric cannot score, the fault is the metric's, or the user's, and not the groups'.
@@ -92,13 +92,14 @@ class LoadedGroupMetric:
         score_group = (self._sacrebleu_scorer if is_sacre else self._scorer)(predictions, references)
         scores, failures = np.full(len(groups), np.nan), []
         most = _MOST * len(groups)
-        for number, rows in enumerate(tqdm(groups, desc=f"Scoring by {self.name}", disable=not progress)):
-            try:
-                scores[number] = score_group(rows)
-            except Exception as error:
-                failures.append((number, error))
-            if len(failures) > most:
-                break
+        with kept_numpy_state():
+            for number, rows in enumerate(tqdm(groups, desc=f"Scoring by {self.name}", disable=not progress)):
+                try:
+                    scores[number] = score_group(rows)
+                except Exception as error:
+                    failures.append((number, error))
+                if len(failures) > most:
+                    break
         if failures:
             number, error = failures[0]
             inputs = (_shown([values[row] for row in groups[number]]) for values in (predictions, references))
