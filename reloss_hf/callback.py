@@ -91,6 +91,20 @@ class ReLossCallback(TrainerCallback, ExportableState):
         """Whether a surrogate, if none is there, is learned before the next step."""
         return self.should_switch(args, state)
 
+    def should_learn_again(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether a surrogate is learned before the next step where it may be learned several times: at the start, and
+        `surrogate_learn_again` times evenly spread after it."""
+        if not self.should_switch(args, state):
+            return False
+        times, rest = args.surrogate_learn_again + 1, state.max_steps - self.start_step
+        return state.global_step in {self.start_step + rest * time // times for time in range(times)}
+
+    def should_look(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether what is held out is looked at before the next step: a tenth of the steps after the switch."""
+        return self.start_step is not None and state.global_step == self.start_step + math.ceil(
+            (state.max_steps - self.start_step) / 10
+        )
+
     def should_switch(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether the next step is on the surrogate, if there is one."""
         return self.start_step is not None and state.global_step >= self.start_step

@@ -27,6 +27,10 @@ class LearningReport:
         seconds: the time it took.
         groups_left_out: how many groups, of those to learn from, to stop by and to report on, the metric could not
             score.
+        same_examples: whether the groups that are ranked together are candidates of the same examples: the model's
+            predictions of them, perturbed. All correlations are then within such a set.
+        noise_of_gain: two standard errors of how much `spearman` lies above `spearman_cross_entropy`; 0 where that was
+            not measured.
     """
 
     metric: str
@@ -42,6 +46,8 @@ class LearningReport:
     steps: int = 0
     seconds: float = 0.0
     groups_left_out: int = 0
+    same_examples: bool = False
+    noise_of_gain: float = 0.0
 
     @property
     def objection(self) -> str | None:
@@ -50,17 +56,18 @@ class LearningReport:
             return f"the metric {self.metric!r} is the same on every group of predictions, so nothing can be learned"
         surrogate = (self.spearman + self.spearman_within) / 2
         cross_entropy = (self.spearman_cross_entropy + self.spearman_cross_entropy_within) / 2
-        if cross_entropy < -self.chance:
+        if cross_entropy < -self.chance and not self.same_examples:
             return (
                 f"cross-entropy orders predictions opposite to the metric {self.metric!r} (Spearman "
                 f"{cross_entropy:.3f}): pass lower_is_better=True if lower values of it are better, and False if it is "
                 "only called like an error rate"
             )
-        if surrogate <= max(cross_entropy, self.chance):
+        if surrogate <= max(cross_entropy + self.noise_of_gain, self.chance):
+            where = "" if self.same_examples else ", the mean of that over all and that within a candidate,"
             return (
                 f"the surrogate orders held-out predictions no better than cross-entropy or chance does: Spearman with "
-                f"{self.metric!r}, the mean of that over all and that within a candidate, is {surrogate:.3f}, of "
-                f"cross-entropy {cross_entropy:.3f}, of chance up to {self.chance:.3f}"
+                f"{self.metric!r}{where} is {surrogate:.3f}, of cross-entropy {cross_entropy:.3f}, of chance up to "
+                f"{self.chance:.3f}"
             )
         return None
 

@@ -196,6 +196,33 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         return subclass(**{name: value for name, value in config.items() if name in known})
 
 
+class CountedLoss(SurrogateLoss):
+    """A loss that sees a group, or a batch, by the mean of some numbers of each example alone, its statistics.
+
+    So the statistics of many candidates are computed once, and learning takes a moment.
+
+    Attributes:
+        linear: whether the loss of a group is the mean of those of its examples. Where it is not, the loss of a batch
+            depends on all of it: its slope at the statistics of the whole batch is what splits over micro-batches.
+    """
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def statistics(self, features: Features) -> Tensor:
+        """Numbers of each example, shape `(n, ...)`; 0 for one without a label."""
+
+    @abstractmethod
+    def of_statistics(self, mean: Tensor) -> Tensor:
+        """The unscaled loss of groups, shape `(...)`, from the means of their statistics, `(..., *shape of one)`."""
+
+    def observe(self, features: Features) -> None:
+        """Take from examples what the loss has to know of them before it is learned."""
+
+    def score(self, features: Features) -> Tensor:
+        return self.of_statistics(self.statistics(features))
+
+
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean along the last dimension; 0 where all weights are."""
     return (weights * values).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)

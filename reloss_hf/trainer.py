@@ -18,9 +18,10 @@ from .run.checkpoints import SURROGATE_FOLDER
 from .run.first_batch import task_of_first_examples, task_of_inputs
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, with_loss
-from .run.preparation import given_surrogate, make_learner
+from .run.preparation import given_surrogate, make_learning
 from .run.rehearsal import rehearse
 from .run.resuming import checkpoint_surrogate
+from .run.same_examples import SliceLearning
 from .run.snapshots import SnapshotLearning
 from .surrogate import SurrogateLoss
 from .tasks import TASKS, Task, task_for
@@ -41,8 +42,9 @@ class ReLossMixin:
         surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. Pass None to learn one of `metric` on
             the way. Where `metric` is None too, the loss is the task's `default_loss`, of which nothing is learned:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
-        surrogate_dataset: what the model decodes where `surrogate_predictions="generate"`; by default
-            `eval_dataset`. Best a slice of the training data that is not trained on.
+        surrogate_dataset: what a surrogate is learned from, best a slice of the training data that is not trained on.
+            Classifiers predict it at the switch; by default it is a share of `train_dataset`, which is not trained on
+            then. Where `surrogate_predictions="generate"` it is what the model decodes, by default `eval_dataset`.
         task: the name of the task, such as `"question_answering"`. By default the class of the model tells it, or,
             where transformers does not know that class, the outputs and labels of the first examples.
 
@@ -85,10 +87,11 @@ class ReLossMixin:
 
         self._metric = metric, metric_key, lower_is_better, metric_options
         self._surrogate_argument = surrogate
+        self.given_surrogate_dataset = surrogate_dataset
         self.surrogate_dataset = surrogate_dataset if surrogate_dataset is not None else self.eval_dataset
         self._task: Task | None = None
         self._given: SurrogateLoss | None = None
-        self.learning: SnapshotLearning | None = None
+        self.learning: SnapshotLearning | SliceLearning | None = None
         self._warn_of_incomparable_losses()
         self._begin()
         found = task_for(self.model, task) or task_of_first_examples(self)
@@ -259,7 +262,10 @@ class ReLossMixin:
     def _inner_training_loop(self, *arguments, **keywords):
         self._begin()  # auto_find_batch_size begins again with each smaller batch
         try:
-            return super()._inner_training_loop(*arguments, **keywords)
+            output = super()._inner_training_loop(*arguments, **keywords)
+            if self.learning is not None:
+                self.learning.finish(self.model)
+            return output
         finally:
             self._batch_weight = None
 
@@ -284,7 +290,7 @@ class ReLossMixin:
         self._task = task(self.model, self.processing_class)
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
         if self._given is None and self.args.surrogate_start is not None:
-            self.learning = SnapshotLearning(self, make_learner(self, *self._metric))
+            self.learning = make_learning(self, *self._metric)
 
     def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
         """The surrogate, its report, and why it should not be used, if so."""

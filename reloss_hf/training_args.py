@@ -50,6 +50,18 @@ class ReLossArguments:
             "as fit the task, 8 for text."
         },
     )
+    surrogate_held_out_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "The share of the training data that is held out, and not trained on, to learn a surrogate from, "
+            "for tasks that learn from candidates of the same examples (classification); surrogate_dataset= takes its "
+            "place."
+        },
+    )
+    surrogate_learn_again: int = field(
+        default=3,
+        metadata={"help": "How often a surrogate is learned again after the switch, for the same tasks."},
+    )
     surrogate_cross_entropy_share: float = field(
         default=0.0,
         metadata={"help": "The share of cross-entropy, 0 to 1, that stays in the loss beside the surrogate."},
@@ -82,6 +94,10 @@ class ReLossArguments:
             raise ValueError(
                 f"surrogate_cross_entropy_share={self.surrogate_cross_entropy_share} must lie between 0 and 1"
             )
+        if not 0 <= self.surrogate_held_out_share < 1:
+            raise ValueError(f"surrogate_held_out_share={self.surrogate_held_out_share} must be 0 or more, and below 1")
+        if self.surrogate_learn_again < 0:
+            raise ValueError(f"surrogate_learn_again={self.surrogate_learn_again} must be 0 or more")
         for name in ("surrogate_snapshots", "surrogate_snapshot_size", "surrogate_group_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

@@ -14,10 +14,12 @@ from tqdm.auto import tqdm
 
 from ..report import HeldOutGroups, LearningReport
 from ..surrogate import Features, SurrogateLoss, weighted_mean
-from .functional import example_gradient_norms, gradient_penalty, hard_rank, soft_rank, spearman_correlation
+from .functional import gradient_penalty, hard_rank, soft_rank, spearman_correlation
 from .groups import Groups, draw_groups, smallest_data_set, split_examples
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
+from .results import json_value
+from .scale import scale_to_cross_entropy, with_logits
 
 # Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
 _MAX_HELD_OUT_GROUPS = 512
@@ -85,6 +87,11 @@ class Learner:
         self.held_out_groups: HeldOutGroups | None = None
 
     @property
+    def surrogate_name(self) -> str:
+        """The class of what is learned."""
+        return type(self._initial).__name__
+
+    @property
     def smallest_data_set(self) -> int:
         """How many different examples are needed to form one group for each purpose."""
         return smallest_data_set(self.group_size, self.held_out)
@@ -122,7 +129,8 @@ class Learner:
         steps = self._optimise(predictions, learned, checked, generator) if varies else 0
         self.surrogate.eval().requires_grad_(False)
         if varies:
-            scale_to_cross_entropy(self.surrogate, predictions)
+            last = predictions.candidates == predictions.candidates.max()
+            scale_to_cross_entropy(self.surrogate, _rows(predictions, last))
 
         self.held_out_groups = HeldOutGroups(
             metric=final.metric[kept],
@@ -165,7 +173,7 @@ class Learner:
         return {
             "metric_signature": self.metric.signature,
             "lower_is_better": self.metric.lower_is_better,
-            "metric_options": {name: _json_value(value) for name, value in self.metric.options.items()},
+            "metric_options": {name: json_value(value) for name, value in self.metric.options.items()},
             "group_size": self.group_size,
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names} | {"rank": self.rank.__name__},
@@ -216,7 +224,7 @@ class Learner:
 
     def _objective(self, predictions: Predictions, groups: Groups) -> Tensor:
         features = _rows(predictions, groups.rows.flatten())
-        losses, logits = _with_logits(self.surrogate, features)
+        losses, logits = with_logits(self.surrogate, features)
         scores = -self._group_means(losses, features, groups)
         return self.penalty * gradient_penalty(losses, logits) - _correlation(scores, groups.metric, self.rank)
 
@@ -230,42 +238,8 @@ class Learner:
         return weighted_mean(losses.view(groups.rows.shape), weights.view(groups.rows.shape))
 
 
-@torch.enable_grad()
-def scale_to_cross_entropy(surrogate: SurrogateLoss, predictions: Predictions) -> None:
-    """Scale a loss so that its gradient is as long as cross-entropy's for the last candidate, the model as it is at the
-    switch. Optimizers remember the scale of earlier gradients: a hand-made loss, too, wants it before it takes over.
-
-    Args:
-        surrogate: changed in place.
-        predictions: with the features that it reads.
-    """
-    features = _rows(predictions, predictions.candidates == predictions.candidates.max())
-    norms = []
-    for loss in (surrogate, surrogate.cross_entropy):
-        losses, logits = _with_logits(loss, features, surrogate)
-        norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
-    if norms[0] > 0 and norms[1] > 0:
-        with torch.no_grad():
-            surrogate.log_scale.add_((norms[1] / norms[0]).log())
-
-
-def _json_value(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
-
-
 def _rows(predictions: Predictions, rows: Tensor) -> Features:
     return {name: value[rows] for name, value in predictions.features.items()}
-
-
-def _with_logits(
-    loss: Callable, features: Features, surrogate: SurrogateLoss | None = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The losses, and the logits, behind every score of the model, that they are differentiable in."""
-    surrogate = surrogate or loss
-    scores = [name for name in surrogate.scores if name in features]
-    logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in scores}
-    losses = loss(features | {name: surrogate.from_logits(value) for name, value in logits.items()})
-    return losses, tuple(logits.values())
 
 
 def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:

@@ -126,3 +126,8 @@ def _of_type(value: Any) -> str:
 def _short(value: Any, longest: int = 200) -> str:
     text = repr(value)
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def json_value(value: Any) -> Any:
+    """An option as it is stored in JSON: what is not a plain value as its `repr`."""
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)

@@ -45,10 +45,10 @@ def learn_for_all(trainer: Any, predictions: Predictions, dataset: Any) -> Learn
     return learned
 
 
-def save_predictions(args: TrainingArguments, predictions: Predictions) -> None:
+def save_predictions(args: TrainingArguments, predictions: Predictions, name: str = "predictions") -> None:
     """Write what was collected for the command line, where the arguments ask for it."""
     if args.save_predictions and args.should_save and len(predictions):
-        predictions.save(Path(args.output_dir) / PREDICTIONS_FOLDER)
+        predictions.save(Path(args.output_dir) / PREDICTIONS_FOLDER, name)
 
 
 def learn_here(

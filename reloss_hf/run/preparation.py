@@ -1,15 +1,21 @@
-"""What a trainer begins with, a given surrogate or a learner, checked before any step."""
+"""What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
 
 from ..learner import SurrogateLearner
+from ..learning.candidates import CandidateLearner
 from ..learning.metrics import LoadedGroupMetric
 from ..metrics import GroupMetric, MetricLike
-from ..surrogate import SurrogateLoss, surrogate_classes
+from ..surrogate import CountedLoss, SurrogateLoss, surrogate_class, surrogate_classes
+from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
+from .held_out import held_out_slice
+from .same_examples import SliceLearning
+from .snapshots import SnapshotLearning
 
 
 def given_surrogate(
@@ -39,14 +45,16 @@ def given_surrogate(
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 
-def make_learner(
+def make_learning(
     trainer: Trainer,
     metric: LoadedGroupMetric | MetricLike | None,
     metric_key: str | None,
     lower_is_better: bool | None,
     metric_options: dict[str, Any] | None,
-) -> SurrogateLearner:
-    """The learner of the metric's surrogate.
+) -> SnapshotLearning | SliceLearning:
+    """How the metric's surrogate is learned on the way.
+
+    Where that takes a slice of the training data, `trainer.train_dataset` is what is left of it.
 
     Raises:
         ValueError: the arguments, the model or the data do not allow to learn it.
@@ -64,23 +72,65 @@ def make_learner(
         raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
     if args.surrogate_predictions == "generate":
         _require_decoding(trainer, "surrogate_predictions='generate'")
+    if isinstance(task, CandidateTask) and not isinstance(metric, LoadedGroupMetric):
+        metric_options = task.metric_options(metric, metric_options or {})
     metric = _group_metric(metric, metric_key, lower_is_better, metric_options)
     group_size = args.surrogate_group_size or task.group_size
     task.try_metric(metric, trainer.train_dataset, group_size)
+    make = _slice_learning if isinstance(task, CandidateTask) else _snapshot_learning
+    return make(trainer, metric, surrogate_class(args.surrogate_class or task.default_surrogate.__name__), group_size)
+
+
+def _slice_learning(
+    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
+) -> SliceLearning:
+    args, task = trainer.args, trainer.task
+    if not issubclass(cls, CountedLoss):
+        raise ValueError(
+            f"surrogate_class={cls.__name__!r} cannot be learned from a {type(trainer.model).__name__}: pass "
+            f"surrogate={cls.__name__}(...), or {task.default_surrogate.__name__!r} to learn one"
+        )
+    learner = CandidateLearner(
+        metric,
+        partial(task.new_surrogate, cls),
+        task.perturbed,
+        task.decode,
+        group_size=group_size,
+        seed=args.seed,
+    )
+    if trainer.given_surrogate_dataset is not None:
+        held_out = trainer.given_surrogate_dataset
+        name = "surrogate_dataset"
+    else:
+        trainer.train_dataset, held_out = held_out_slice(
+            trainer.train_dataset, task, args.surrogate_held_out_share, args.seed
+        )
+        name = f"the slice by surrogate_held_out_share={args.surrogate_held_out_share}"
+    if len(held_out) < learner.smallest_data_set:
+        raise ValueError(
+            f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
+            "some and be judged on others: pass a larger share, or surrogate_dataset="
+        )
+    return SliceLearning(trainer, learner, held_out)
+
+
+def _snapshot_learning(
+    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
+) -> SnapshotLearning:
+    args = trainer.args
     learner = SurrogateLearner(
         metric,
-        args.surrogate_class or task.default_surrogate.__name__,
+        cls.__name__,
         group_size=group_size,
         seed=args.seed,
         progress=not args.disable_tqdm and trainer.is_world_process_zero(),
     )
-    if args.surrogate_predictions == "forced" and task.decodes_for(learner.surrogate):
+    if args.surrogate_predictions == "forced" and trainer.task.decodes_for(learner.surrogate):
         raise ValueError(
-            f"surrogate_class={args.surrogate_class!r} reads the model's own output: pass "
-            "surrogate_predictions='generate'"
+            f"surrogate_class={cls.__name__!r} reads the model's own output: pass surrogate_predictions='generate'"
         )
     _require_examples(trainer, learner)
-    return learner
+    return SnapshotLearning(trainer, learner)
 
 
 def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:

@@ -1,6 +1,5 @@
 """One batch goes through all that will happen later, before the first step: what fails, fails now."""
 
-import copy
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -42,12 +41,12 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
             outputs = trainer.base_loss(model, inputs).outputs
         surrogate = trainer.surrogate
         if trainer.learning is not None:
-            surrogate = copy.deepcopy(trainer.learner.surrogate).to(trainer.args.device)
-            _try(
+            surrogate = _try(
                 f"learning a surrogate of metric={trainer.learner.metric.name!r}",
                 "Pass another metric=, or leave it out to train on a loss as it is written",
                 lambda: trainer.learning.rehearse(model, outputs, inputs),
             )
+            surrogate = surrogate.to(trainer.args.device)
         surrogate = surrogate.requires_grad_(False)
         _try(
             f"the loss after the switch, surrogate={type(surrogate).__name__}, on a {type(model).__name__}",
@@ -82,9 +81,9 @@ def _gradient(model: nn.Module, loss: torch.Tensor) -> None:
     torch.autograd.grad(loss, weights, allow_unused=True)
 
 
-def _try(what: str, remedy: str, part: Callable[[], Any]) -> None:
+def _try(what: str, remedy: str, part: Callable[[], Any]) -> Any:
     try:
-        part()
+        return part()
     except Exception as error:
         raise RehearsalError(
             f"Before the first step, {what}, was tried on one batch and failed: {type(error).__name__}: {error}. "

@@ -38,14 +38,14 @@ def checkpoint_surrogate(
             kept,
             checkpoint,
         )
-    elif learner is not None and _learned_of(saved) != (learner.metric.name, type(learner.surrogate).__name__):
+    elif learner is not None and _learned_of(saved) != (learner.metric.name, learner.surrogate_name):
         logger.warning(
             "Training goes on with the %s that %s holds; the surrogate of metric=%r of the class %s that the arguments "
             "ask for is not learned: to learn it, begin a new run from the model",
             kept,
             checkpoint,
             learner.metric.name,
-            type(learner.surrogate).__name__,
+            learner.surrogate_name,
         )
     return saved.to(trainer.args.device)
 

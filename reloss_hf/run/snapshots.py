@@ -1,5 +1,6 @@
 """Learning from what the model predicts along the run: one surrogate of all that was collected until the switch."""
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from ..learner import SurrogateLearner
 from ..learning.predictions import Predictions
 from ..learning.store import PredictionStore
+from ..surrogate import SurrogateLoss
 from ..tasks import Candidate
 from .checkpoints import RunState
 from .learned import Learned, learn_for_all, save_predictions
@@ -82,8 +84,12 @@ class SnapshotLearning:
             seeds = [hash((self.trainer.args.seed, candidate.number, place)) for place in places]
             self.store.add(task.forced_predictions(outputs, inputs, (candidate, candidate.corrupted()), seeds))
 
-    def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> None:
-        """Make predictions of a batch as they will be made, score and learn from them; keep nothing."""
+    def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> SurrogateLoss:
+        """Make predictions of a batch as they will be made, score and learn from them; keep nothing.
+
+        Returns:
+            A surrogate of which nothing is learned.
+        """
         task, candidate = self.trainer.task, Candidate(0)
         with torch.no_grad():
             if self.trainer.args.surrogate_predictions == "forced":
@@ -97,6 +103,10 @@ class SnapshotLearning:
                 model.train()
         if len(predictions):
             self.learner.rehearse(predictions, task.sample_pair())
+        return copy.deepcopy(self.learner.surrogate)
+
+    def finish(self, model: torch.nn.Module) -> None:
+        """Nothing is left to do when the run is over."""
 
     def save(self, checkpoint: Path | None) -> None:
         """Into a checkpoint; all processes have to call it, those that do not write it with None."""

@@ -7,11 +7,12 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, Inputs, NamedMetric, Task, class_names, is_known_as
+from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task, class_names, is_known_as
+from .classification.task import ClassificationTask
 from .question_answering.task import QuestionAnsweringTask
 from .token_sequence.task import TokenSequenceTask
 
-TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask)
+TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)
 
 # Of all models with a head that transformers knows.
 _KNOWN_CLASSES = class_names(*(name for name in dir(modeling_auto) if name.startswith("MODEL_FOR_")))
@@ -102,6 +103,7 @@ def _names() -> list[str]:
 __all__ = [
     "TASKS",
     "Candidate",
+    "CandidateTask",
     "Inputs",
     "NamedMetric",
     "SurrogateLoss",

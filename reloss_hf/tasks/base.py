@@ -11,7 +11,7 @@ from transformers.models.auto import modeling_auto
 
 from ..learning.metrics import LoadedGroupMetric, LoadedMetric
 from ..learning.predictions import Predictions
-from ..surrogate import SurrogateLoss
+from ..surrogate import CountedLoss, SurrogateLoss
 
 Inputs = dict[str, Any]
 # What `Trainer.compute_loss(model, inputs, return_outputs=True)` gives: the loss and the outputs.
@@ -180,6 +180,48 @@ class Task(ABC):
         """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
         prediction, reference = self.sample_pair()
         metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
+
+
+class CandidateTask(Task):
+    """A task whose predictions can be perturbed, and decoded, from their features alone. A surrogate is learned from
+    candidates of the same examples, at the switch and again after it; no snapshots are collected before."""
+
+    @staticmethod
+    @abstractmethod
+    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own."""
+
+    @staticmethod
+    @abstractmethod
+    def decode(features: dict[str, Tensor]) -> Tensor:
+        """Predictions in the metric's format, a row for each example."""
+
+    @staticmethod
+    @abstractmethod
+    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
+        """A surrogate to be learned, made for features like these."""
+
+    @abstractmethod
+    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a metric while a surrogate is learned: those given, and what has to be the same in all groups,
+        such as the set of classes."""
+
+    @staticmethod
+    @abstractmethod
+    def label_table(labels: Any) -> Tensor | None:
+        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set; None where it is
+        not known. So that a held-out slice has all of them."""
+
+    def require_generation(self, *_: Any) -> None:
+        raise ValueError(
+            f"a model that {self.does} generates nothing: its logits are its prediction; use "
+            "surrogate_predictions='forced'"
+        )
+
+    def generated_predictions(
+        self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
+    ) -> Predictions:
+        self.require_generation()
 
 
 def class_names(*mappings: str) -> frozenset[str]:
