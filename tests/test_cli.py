@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from test_learner import synthetic
+from synthetic import synthetic
 from torch.nn.functional import pad
 
 from reloss_hf import (

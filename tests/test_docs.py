@@ -13,15 +13,15 @@ import evaluate
 import huggingface_hub
 import pytest
 import toy_questions
-from conftest import SacrebleuModule, toy_pairs
 from one_step import as_prompt, make_llama
 from pages import read, slug
+from places import ROOT
 from stand_in_hub import TOKEN, StandInHub
 from tokenizers import processors
+from toy_translation import SacrebleuModule, toy_pairs
 
 from reloss_hf import NgramSurrogate, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, collect_predictions
 
-ROOT = Path(__file__).parents[1]
 README, INDEX = ROOT / "README.md", ROOT / "docs" / "README.md"
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]

@@ -2,17 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import build_toy_model, make_tokenizer, make_toy_data
 from one_step import EXAMPLES, as_prompt, flat, gradient, make_llama
+from places import ROOT
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from reloss_hf import ExpectedF1Loss, LogNgramSurrogate, PrefixNgramSurrogate, surrogate_loss_func
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "trl" / "run_sft.py"
+EXAMPLE = ROOT / "examples" / "trl" / "run_sft.py"
 
 
 @pytest.mark.parametrize("kind", ["marian", "llama"])
