@@ -4,11 +4,9 @@ import evaluate
 from sacrebleu.metrics.base import Metric as SacreMetric
 
 from .learning.metrics import LoadedGroupMetric, LoadedMetric
-from .tasks import TASKS, NamedMetric
+from .tasks import NamedMetric, named_metrics
 
 MetricLike = LoadedMetric | str
-
-_NAMED = {name: metric for task in TASKS for name, metric in task.metrics.items()}
 
 
 class GroupMetric(LoadedGroupMetric):
@@ -30,7 +28,7 @@ class GroupMetric(LoadedGroupMetric):
 
     def __init__(self, metric: MetricLike, key: str | None = None, lower_is_better: bool = False):
         name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
-        named = _NAMED.get(name) if isinstance(name, str) else None
+        named = named_metrics().get(name) if isinstance(name, str) else None
         super().__init__(_load(metric, named), key, lower_is_better, main_key=named and named.main_key)
 
 
@@ -43,8 +41,8 @@ def _load(metric: MetricLike, named: NamedMetric | None) -> LoadedMetric:
         except Exception as error:
             raise ValueError(
                 f"metric={metric!r} could not be loaded ({type(error).__name__}: {error}). Offline, pass the path of "
-                f"a metric script, a callable(predictions, references) -> float, or one of {sorted(_NAMED)}, which "
-                "need no download"
+                f"a metric script, a callable(predictions, references) -> float, or one of {sorted(named_metrics())}, "
+                "which need no download"
             ) from error
     if not callable(metric) and not isinstance(metric, evaluate.EvaluationModule | SacreMetric):
         raise ValueError(

@@ -21,7 +21,7 @@ from .origin import training_origin
 from .preparation import given_surrogate, make_learner
 from .report import LearningReport
 from .surrogate import SurrogateLoss, weighted_mean
-from .tasks import TASKS, Candidate, Task, task_for, task_of_batch
+from .tasks import Candidate, Task, columns_of_tasks, task_for, task_of_batch
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
@@ -225,8 +225,8 @@ class ReLossMixin:
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        columns = [name for task in ([self.task] if self.task else TASKS) for name in task.columns]
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *columns]))
+        ours = self.task.columns if self.task else columns_of_tasks()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -240,7 +240,7 @@ class ReLossMixin:
 
     def _know_task(self, model, inputs) -> None:
         if self.task is None:
-            ours = {name for task in TASKS for name in task.columns}
+            ours = columns_of_tasks()
             with torch.no_grad():
                 outputs = model(**{name: value for name, value in inputs.items() if name not in ours})
             self._settle(task_of_batch(self.model, outputs, inputs))
@@ -268,7 +268,7 @@ class ReLossMixin:
         name = self.args.metric_for_best_model
         if name in ("loss", "eval_loss") and self.args.surrogate_start:
             logger.warning(
-                "metric_for_best_model=%r compares cross-entropy before the switch with the surrogate after it: name "
+                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: name "
                 "the metric that compute_metrics returns",
                 name,
             )

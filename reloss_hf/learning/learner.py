@@ -155,6 +155,7 @@ class Learner:
             chance=min(2 / math.sqrt(max(disjoint - 1, 1)), 0.9),
             metric_spread=float(groups.metric.std(correction=0)),
             held_out_groups=len(groups.metric),
+            base_loss_name=self.surrogate.base_loss_name,
         )
 
     def _groups(self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator) -> Groups:
