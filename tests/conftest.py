@@ -6,12 +6,16 @@ import random
 from functools import partial
 from unittest.mock import patch
 
+# Models are so small that a second thread costs more than it does: here, and in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 pytest_plugins = ["toy_training"]
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
