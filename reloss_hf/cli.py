@@ -71,10 +71,10 @@ def _add_diagnose(commands) -> None:
         "diagnose",
         _diagnose,
         "is my loss aligned with my metric?",
-        "Compares cross-entropy, the hand-made losses of the task, and surrogates: how do they order groups of "
-        "predictions (Spearman with the metric, over all groups and within one candidate, the model at one time of its "
-        "training), and which targets do they ask for? Prints a table and a verdict, and writes a report that opens "
-        "offline.",
+        "Compares the loss before the switch, the hand-made losses of the task, and surrogates: how do they order "
+        "groups of predictions (Spearman with the metric, over all groups and within one candidate, the model at one "
+        "time of its training), and which targets do they ask for? Prints a table and a verdict, and writes a report "
+        "that opens offline.",
         "reloss diagnose out/predictions --metric sacrebleu --surrogate out/surrogate --output report",
     )
     command.add_argument("folder", help=_PREDICTIONS_HELP)
@@ -240,7 +240,7 @@ def _learn(options: argparse.Namespace, command: str) -> None:
     print(f"{base:<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
     print(f"\nSurrogate: {options.output}")
     if report.objection:
-        warnings.warn(f"it should not replace cross-entropy: {report.objection}", stacklevel=1)
+        warnings.warn(f"it should not replace {base}: {report.objection}", stacklevel=1)
 
 
 def _push(options: argparse.Namespace, command: str) -> None:

@@ -9,11 +9,10 @@ from sacrebleu.metrics.base import Metric as SacreMetric
 
 from .learning.calling import EvaluateMetric, LoadedMetric, check_options, signature_of, unwrapped
 from .learning.metrics import LoadedGroupMetric
-from .tasks import TASKS, NamedMetric
+from .tasks import NamedMetric, named_metrics
 
 MetricLike = LoadedMetric | str
 
-_NAMED = {name: metric for task in TASKS for name, metric in task.metrics.items()}
 _SEED = 0  # of modules that draw samples
 
 
@@ -52,7 +51,7 @@ class GroupMetric(LoadedGroupMetric):
         metric, own_options = unwrapped(metric)
         given = options = own_options | dict(options or {})
         name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
-        named = _NAMED.get(name) if isinstance(name, str) else None
+        named = named_metrics().get(name) if isinstance(name, str) else None
         main_key = None
         if named is not None:
             main_key = named.main_key
@@ -76,8 +75,8 @@ def _load(metric: MetricLike) -> LoadedMetric:
         except Exception as error:
             raise ValueError(
                 f"metric={metric!r} could not be loaded ({type(error).__name__}: {error}). Offline, pass the path of "
-                f"a metric script, a callable(predictions, references) -> float, or one of {sorted(_NAMED)}, which "
-                "need no download"
+                f"a metric script, a callable(predictions, references) -> float, or one of {sorted(named_metrics())}, "
+                "which need no download"
             ) from error
         module.seed = _SEED  # else NumPy's global state would be it
         return module

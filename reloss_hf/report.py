@@ -15,10 +15,11 @@ class LearningReport:
         surrogate: the class of the surrogate.
         spearman: rank correlation of the negative surrogate with the metric, over all held-out groups. Over a training
             from scratch most of it is the trend, which every loss follows.
-        spearman_cross_entropy: the same of cross-entropy, on the same groups.
+        spearman_cross_entropy: the same of the loss before the switch, on the same groups: cross-entropy, unless
+            `base_loss_name` says otherwise.
         spearman_within: the mean over candidates of the correlation within one candidate: the harder question, and the
             one that the rest of the training asks.
-        spearman_cross_entropy_within: the same of cross-entropy.
+        spearman_cross_entropy_within: the same of the loss before the switch.
         chance: a correlation below this, two standard errors of uncorrelated ranks, may be chance.
         metric_spread: standard deviation of the metric over these groups, in its own units.
         held_out_groups: how many groups the numbers are measured on.
@@ -31,6 +32,7 @@ class LearningReport:
             predictions of them, perturbed. All correlations are then within such a set.
         noise_of_gain: two standard errors of how much `spearman` lies above `spearman_cross_entropy`; 0 where that was
             not measured.
+        base_loss_name: what the loss before the switch is called.
     """
 
     metric: str
@@ -48,25 +50,26 @@ class LearningReport:
     groups_left_out: int = 0
     same_examples: bool = False
     noise_of_gain: float = 0.0
+    base_loss_name: str = "cross-entropy"
 
     @property
     def objection(self) -> str | None:
-        """Why the surrogate should not replace cross-entropy; None where it should."""
+        """Why the surrogate should not replace the loss before the switch; None where it should."""
         if self.metric_spread == 0:
             return f"the metric {self.metric!r} is the same on every group of predictions, so nothing can be learned"
         surrogate = (self.spearman + self.spearman_within) / 2
-        cross_entropy = (self.spearman_cross_entropy + self.spearman_cross_entropy_within) / 2
-        if cross_entropy < -self.chance and not self.same_examples:
+        base, name = (self.spearman_cross_entropy + self.spearman_cross_entropy_within) / 2, self.base_loss_name
+        if base < -self.chance and not self.same_examples:
             return (
-                f"cross-entropy orders predictions opposite to the metric {self.metric!r} (Spearman "
-                f"{cross_entropy:.3f}): pass lower_is_better=True if lower values of it are better, and False if it is "
+                f"{name} orders predictions opposite to the metric {self.metric!r} (Spearman "
+                f"{base:.3f}): pass lower_is_better=True if lower values of it are better, and False if it is "
                 "only called like an error rate"
             )
-        if surrogate <= max(cross_entropy + self.noise_of_gain, self.chance):
+        if surrogate <= max(base + self.noise_of_gain, self.chance):
             where = "" if self.same_examples else ", the mean of that over all and that within a candidate,"
             return (
-                f"the surrogate orders held-out predictions no better than cross-entropy or chance does: Spearman with "
-                f"{self.metric!r}{where} is {surrogate:.3f}, of cross-entropy {cross_entropy:.3f}, of chance up to "
+                f"the surrogate orders held-out predictions no better than {name} or chance does: Spearman with "
+                f"{self.metric!r}{where} is {surrogate:.3f}, of {name} {base:.3f}, of chance up to "
                 f"{self.chance:.3f}"
             )
         return None
@@ -97,7 +100,7 @@ class HeldOutGroups:
     Attributes:
         metric: the metric of each group; higher is better.
         surrogate: the learned loss of each group.
-        cross_entropy: its cross-entropy.
+        cross_entropy: the loss before the switch of each group.
         candidates: which candidate made its predictions.
     """
 

@@ -24,7 +24,7 @@ from .run.resuming import checkpoint_surrogate
 from .run.same_examples import SliceLearning
 from .run.snapshots import SnapshotLearning
 from .surrogate import SurrogateLoss
-from .tasks import TASKS, Task, task_for
+from .tasks import Task, columns_of_tasks, task_for
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
@@ -248,8 +248,8 @@ class ReLossMixin:
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        columns = [name for task in ([self._task] if self._task else TASKS) for name in task.columns]
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *columns]))
+        ours = self._task.columns if self._task else columns_of_tasks()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -312,7 +312,7 @@ class ReLossMixin:
         name = self.args.metric_for_best_model
         if name in ("loss", "eval_loss") and self.args.surrogate_start:
             logger.warning(
-                "metric_for_best_model=%r compares cross-entropy before the switch with the surrogate after it: name "
+                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: name "
                 "the metric that compute_metrics returns",
                 name,
             )

@@ -1,35 +1,15 @@
-import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 import pytest
-import torch
-from test_learner import synthetic
-from torch.nn.functional import pad
+from synthetic import synthetic
 
-from reloss_hf import (
-    ExpectedF1Loss,
-    GroupMetric,
-    NgramSurrogate,
-    Predictions,
-    SpanCrossEntropy,
-    SurrogateLoss,
-    TokenErrorProbability,
-    TokenSurrogate,
-)
+import reloss_hf
+from reloss_hf import NgramSurrogate, Predictions, SurrogateLoss
 from reloss_hf.cli import main
-from reloss_hf.diagnosis.diagnosis import diagnose, verdict
-from reloss_hf.diagnosis.weights import weight_curve
-
-
-class RewardsUnlikelyTargets(TokenSurrogate):
-    """Rises with the probability of a target up to 1/4, and falls beyond."""
-
-    def score(self, features):
-        p = features["target_log_probs"].exp()
-        return (p * (0.5 - p)).mean(1)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +27,12 @@ def surrogate(folder):
 
 
 @pytest.fixture(scope="module")
-def report(folder, surrogate):
+def diagnosed(folder, surrogate):
+    """What `reloss diagnose` prints, to the terminal and beside it."""
     arguments = [str(folder / "predictions"), "--metric", "sacrebleu", "--surrogate", str(surrogate)]
-    command = [sys.executable, "-m", "reloss_hf", "diagnose", *arguments, "--output", str(folder / "report")]
-    done = subprocess.run([*command, "--resamples", "200"], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return folder / "report", done
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+        assert main(["diagnose", *arguments, "--output", str(folder / "report"), "--resamples", "200"]) == 0
+    return output.getvalue(), errors.getvalue()
 
 
 def test_a_learned_surrogate_is_saved_with_its_card(surrogate):
@@ -60,149 +40,14 @@ def test_a_learned_surrogate_is_saved_with_its_card(surrogate):
     assert "| this surrogate |" in (surrogate / "README.md").read_text()
 
 
-def test_the_diagnosis_is_printed_with_a_verdict_and_progress(report):
-    output, errors = report[1].stdout, report[1].stderr
+def test_the_diagnosis_is_printed_with_a_verdict_and_progress(folder, diagnosed):
+    output, errors = diagnosed
     for name in ("cross-entropy", "TokenErrorProbability", "NgramSurrogate (cli0/surrogate)"):
         assert re.search(rf"^{re.escape(name)} +\d\.\d+ \[", output, re.M)
     assert "It is worth training on" in " ".join(output.split())
-    assert "report.html" in output
+    assert f"Report: {folder / 'report' / 'report.html'}" in output
+    assert "reloss diagnose " in (folder / "report" / "report.html").read_text(encoding="utf-8")
     assert "Measuring losses: 100%" in errors
-
-
-class References(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.references = [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.references += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
-
-
-def test_the_report_is_one_file_that_refers_to_nothing(report):
-    page = (report[0] / "report.html").read_text(encoding="utf-8")
-    parser = References()
-    parser.feed(page)
-    assert parser.tags.count("img") == 2
-    assert all(reference.startswith("data:image/png;base64,") for reference in parser.references)
-    assert not {"script", "link", "iframe"} & set(parser.tags)
-    assert not re.search(r"https?://|url\(|@import", page)
-    numbers = json.loads((report[0] / "diagnosis.json").read_text())
-    assert f"{numbers['losses']['cross-entropy']['within']['value']:.3f}" in page
-    for picture in ("losses_against_metric.png", "weights.png"):
-        assert (report[0] / picture).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_report_opens_in_a_browser_without_a_network(report):
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as browsers:
-        try:
-            browser = browsers.chromium.launch()
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {error}")
-        page = browser.new_page()
-        problems, requests = [], []
-        page.on("pageerror", problems.append)
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto((report[0] / "report.html").as_uri())
-        widths = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
-        assert len(widths) == 2
-        assert min(widths) > 300
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        assert not problems
-        assert not [url for url in requests if not url.startswith(("file:", "data:"))]
-        browser.close()
-
-
-def test_intervals_hold_their_value_and_gains_are_measured_on_the_same_draws():
-    losses = {"again": TokenErrorProbability()}
-    found = diagnose(synthetic(), GroupMetric("sacrebleu"), losses, resamples=300, progress=False).losses
-    for loss in found:
-        for interval in (loss.overall, loss.last, loss.within):
-            assert interval.low < interval.value < interval.high
-    error, again = found[1:]
-    assert error.gain == again.gain
-    assert error.gain.low > 0
-    assert error.gain.high - error.gain.low < found[0].within.high - found[0].within.low + 0.05
-    assert error.gain.value == pytest.approx(error.within.value - found[0].within.value)
-
-
-def test_no_prediction_is_in_two_groups_and_corruptions_are_left_out():
-    seen = []
-
-    def metric(predictions, references):
-        seen.extend(zip(predictions, references, strict=True))
-        return float(len(set(predictions)))
-
-    predictions = synthetic(examples=50)
-    predictions.predictions = [f"{i}" for i in range(len(predictions))]
-    predictions.candidates[predictions.candidates == 3] = -1
-    diagnose(predictions, GroupMetric(metric), resamples=2, progress=False)
-    assert len(seen) == len(set(seen)) == 3 * 48
-    assert all(int(prediction) < 150 for prediction, _ in seen)
-
-
-def test_groups_that_the_metric_cannot_score_are_left_out_of_the_diagnosis():
-    def picky(predictions, references):
-        if "wrong wrong wrong" in predictions[0]:
-            raise ZeroDivisionError("hopeless")
-        return GroupMetric("sacrebleu")(predictions, references, [range(len(predictions))])[0]
-
-    with pytest.warns(UserWarning, match="could not score"):
-        found = diagnose(synthetic(), GroupMetric(picky), resamples=50, progress=False)
-    assert found.groups_left_out > 3
-    assert found.metric.isfinite().all()
-    assert f"{found.groups_left_out} groups that picky could not score are left out." in verdict(found)
-    assert len(found.metric) == len(found.candidates) == len(found.losses[0].losses) == 100 - found.groups_left_out
-    assert found.losses[0].within.low < found.losses[0].within.value < found.losses[0].within.high
-
-
-def test_weights_of_hand_made_losses_are_those_of_their_formulas():
-    cross_entropy, error = diagnose(synthetic(), GroupMetric("sacrebleu"), resamples=2, progress=False).losses
-    assert cross_entropy.weights.median.allclose(torch.ones(24), atol=1e-4)
-    assert cross_entropy.weights.rewards_lower == 0
-    p = error.weights.probability
-    expected = p / p.mean()  # every bin has as many targets
-    torch.testing.assert_close(error.weights.median, expected, atol=0.05, rtol=0.1)
-
-
-def test_weights_of_spans_are_measured_over_the_positions_of_the_window():
-    draw = torch.Generator().manual_seed(0)
-    scores = {name: torch.randn(60, 9, generator=draw).log_softmax(-1) for name in ("start_log_probs", "end_log_probs")}
-    gold = torch.randint(0, 9, (60, 2), generator=draw).sort(1).values
-    window = torch.ones(60, 9, dtype=torch.bool)
-    spans = scores | {
-        "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window),
-        "gold_spans": gold.unsqueeze(1),
-    }  # fmt: skip
-    padded = {name: value if name == "gold_spans" else pad(value, (0, 5)) for name, value in spans.items()}
-    texts = [{"prediction_text": str(i)} for i in range(60)]
-    found = [
-        weight_curve(loss(), Predictions(features, texts, texts, torch.zeros(60, dtype=torch.long)))
-        for features in (spans, padded)
-        for loss in (SpanCrossEntropy, ExpectedF1Loss)
-    ]
-    assert found[2].median.allclose(torch.ones(24), atol=1e-4)
-    assert found[3].median.allclose(found[1].median, atol=1e-4)
-    assert found[3].probability.allclose(found[1].probability, atol=1e-5)
-    assert found[3].rewards_lower == 0
-
-
-def test_a_loss_that_rewards_a_lower_target_probability_is_flagged_and_not_recommended():
-    found = diagnose(
-        synthetic(), GroupMetric("sacrebleu"), {"bad": RewardsUnlikelyTargets()}, resamples=50, progress=False
-    )
-    assert found.losses[-1].weights.flagged
-    sentences = verdict(found)
-    assert any(s.startswith("Warning: bad rewards a lower probability of the target") for s in sentences)
-    assert not sentences[0].startswith("bad ")
-
-
-def test_a_metric_of_the_wrong_direction_and_a_constant_one_are_said_in_words():
-    wrong = diagnose(synthetic(), GroupMetric("sacrebleu", lower_is_better=True), resamples=50, progress=False)
-    assert "opposite to bleu" in verdict(wrong)[0]
-    constant = diagnose(synthetic(), GroupMetric(lambda p, r: 1.0), resamples=50, progress=False)
-    assert "nothing can be said" in verdict(constant)[0]
 
 
 MISTAKES = [
@@ -233,6 +78,62 @@ def test_a_users_mistake_is_one_line_and_exit_code_1(folder, capsys, arguments, 
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def run_python(*arguments):
+    """A process of its own, in which nothing is imported yet."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=100)
+
+
+def test_the_command_is_run_by_python_m_too():
+    done = run_python("-m", "reloss_hf", "--version")
+    assert done.returncode == 0 and done.stdout.startswith("reloss_hf ")
+    done = run_python("-m", "reloss_hf", "nonesuch")
+    assert done.returncode == 2 and "usage: reloss" in done.stderr
+
+
+HEAVY = ("torch", "transformers", "datasets", "evaluate")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["learn", "--help"], ["nonesuch"], ["diagnose", "x"]])
+def test_help_and_wrong_arguments_are_answered_before_anything_heavy_is_imported(arguments):
+    done = run_python(
+        "-c",
+        f"""
+import sys
+from reloss_hf.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    print([name for name in {HEAVY} if name in sys.modules], end.code)
+""",
+    )
+    assert done.stdout.splitlines()[-1] == f"[] {0 if '--help' in arguments else 2}"
+
+
+def test_the_package_imports_nothing_heavy_until_a_name_of_it_is_asked_for():
+    done = run_python(
+        "-c",
+        f"""
+import sys
+import reloss_hf
+print([name for name in {HEAVY} if name in sys.modules], reloss_hf.__version__)
+from reloss_hf import SurrogateLoss
+from reloss_hf.surrogate import surrogate_class
+print(surrogate_class("NgramSurrogate").task, surrogate_class("SpanSurrogateMLP").task)
+print(sorted(reloss_hf.__all__) == sorted(set(dir(reloss_hf)) & set(reloss_hf.__all__)))
+try:
+    reloss_hf.Nonesuch
+except AttributeError as error:
+    print(error)
+""",
+    )
+    assert done.stdout.splitlines() == [
+        f"[] {reloss_hf.__version__}",
+        "token_sequence question_answering",
+        "True",
+        "module 'reloss_hf' has no attribute 'Nonesuch'",
+    ], done.stderr
 
 
 @pytest.mark.parametrize(

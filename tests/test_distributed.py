@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from one_step import EXAMPLES, SURROGATES, gradient
+from places import SUPPORT
 
 from reloss_hf import Predictions
 
-SCRIPT = Path(__file__).parent / "distributed_run.py"
+SCRIPT = SUPPORT / "distributed_run.py"
 
 
 @pytest.fixture(scope="module")

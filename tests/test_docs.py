@@ -5,6 +5,7 @@ same paths in the folder it runs in, where `from_pretrained` and `load_dataset` 
 pulls go to a hub on loopback.
 """
 
+import ast
 import json
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import evaluate
 import huggingface_hub
 import pytest
 import toy_questions
-from conftest import SacrebleuModule, toy_pairs
 from one_step import as_prompt, make_llama
 from pages import read, slug
+from places import ROOT, TESTS
 from stand_in_hub import TOKEN, StandInHub
 from tokenizers import processors
+from toy_translation import SacrebleuModule, toy_pairs
 
+import reloss_hf.tasks
 from reloss_hf import NgramSurrogate, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, collect_predictions
 
-ROOT = Path(__file__).parents[1]
 README, INDEX = ROOT / "README.md", ROOT / "docs" / "README.md"
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
@@ -138,6 +140,13 @@ def other_trainers(folder, translation, make_trainer):
     }
 
 
+@pytest.fixture
+def adding_a_task(folder, monkeypatch):
+    """The page adds its task to those of the library, which forgets it afterwards."""
+    monkeypatch.setattr(reloss_hf.tasks, "TASKS", reloss_hf.tasks.TASKS)
+    return {}
+
+
 @pytest.mark.parametrize("path", LINKED, ids=name_of)
 def test_every_link_leads_to_a_file_or_a_heading(path):
     assert read(path).broken_links() == []
@@ -172,6 +181,17 @@ def test_every_block_of_python_runs_after_those_before_it(path, request, caplog)
     for block in read(path).python:
         exec(block, namespace)
     assert "no surrogate could be learned" not in caplog.text  # which a run survives, with this warning
+
+
+def test_the_page_on_adding_a_task_shows_the_code_that_is_tested():
+    shown = "".join(
+        text for language, _, text in read(ROOT / "docs" / "adding-a-task.md").blocks if language == "python"
+    )
+    tested = (TESTS / "test_custom_task.py").read_text(encoding="utf-8")
+    definitions = [node for node in ast.parse(shown).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    assert {"GradeLoss", "GradingTask", "Grader"} <= {node.name for node in definitions}
+    for node in definitions:
+        assert ast.get_source_segment(shown, node) in tested, node.name
 
 
 def test_what_a_block_raises_is_raised_with_the_line_of_the_page(tmp_path):

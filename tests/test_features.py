@@ -7,9 +7,9 @@ import peft
 import pytest
 import torch
 import toy_questions
-from conftest import make_toy_data
 from one_step import flat
 from toy_training import last_word_accuracy
+from toy_translation import make_toy_data
 from transformers import Adafactor, DataCollatorForSeq2Seq, get_constant_schedule_with_warmup
 
 from reloss_hf import (

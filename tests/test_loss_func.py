@@ -1,18 +1,12 @@
 """A learned surrogate beside other trainers: as a plain function for `compute_loss_func`."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import build_toy_model, make_tokenizer, make_toy_data
 from one_step import EXAMPLES, as_prompt, flat, gradient, make_llama
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from reloss_hf import ExpectedF1Loss, LogNgramSurrogate, PrefixNgramSurrogate, surrogate_loss_func
-
-EXAMPLE = Path(__file__).parent.parent / "examples" / "trl" / "run_sft.py"
 
 
 @pytest.mark.parametrize("kind", ["marian", "llama"])
@@ -61,20 +55,6 @@ def test_trls_sft_trainer_trains_on_a_saved_surrogate(tmp_path):
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[0] == pytest.approx(expected, rel=1e-3)
     assert losses[-1] < losses[0]
-
-
-def test_the_example_with_trl_runs_to_its_table(tmp_path):
-    pytest.importorskip("trl")
-    pytest.importorskip("babel")
-    command = [
-        *(sys.executable, str(EXAMPLE), "--output_dir", str(tmp_path), "--max_train_samples", "64"),
-        *("--max_eval_samples", "8", "--num_train_epochs", "1", "--further_epochs", "1", "--vocab_size", "300"),
-        *("--layers", "1", "--width", "32", "--logging_steps", "1", "--use_cpu"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    rows = [line.split(" | ")[0] for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows == ["| arm", "| warm start", "| cross-entropy", "| surrogate"]
 
 
 @pytest.mark.parametrize("surrogate", [PrefixNgramSurrogate(), ExpectedF1Loss()])

@@ -2,8 +2,8 @@ import evaluate
 import numpy as np
 import pytest
 import sacrebleu
-from conftest import SacrebleuModule, toy_pairs
 from sacrebleu.metrics import BLEU, CHRF, TER
+from toy_translation import SacrebleuModule, toy_pairs
 
 from reloss_hf import GroupMetric
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy_questions
-from conftest import make_toy_data
 from one_step import SURROGATES, flat, make_llama, parts
+from toy_translation import make_toy_data
 from transformers import DataCollatorForSeq2Seq
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 

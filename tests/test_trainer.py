@@ -3,8 +3,8 @@ import random
 
 import pytest
 import torch
-from conftest import SacrebleuModule
 from toy_training import LastTokensSurrogate, final_weights, history
+from toy_translation import SacrebleuModule
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
 
 from reloss_hf import (

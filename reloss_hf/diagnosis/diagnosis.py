@@ -39,7 +39,7 @@ class LossDiagnosis:
         overall: Spearman of the negative loss with the metric over all groups.
         last: the same within the last candidate.
         within: the mean over candidates of that within one.
-        gain: how much `within` lies above that of cross-entropy; None for cross-entropy itself.
+        gain: how much `within` lies above that of the loss before the switch; None for that loss itself.
         weights: None where the loss does not read the probabilities of targets.
     """
 
@@ -54,8 +54,8 @@ class LossDiagnosis:
 
 @dataclass
 class Diagnosis:
-    """What `diagnose` finds; the first loss is cross-entropy. Groups that the metric could not score are left out, and
-    so are those of a candidate with fewer than 3 others."""
+    """What `diagnose` finds; the first loss is the one before the switch. Groups that the metric could not score are
+    left out, and so are those of a candidate with fewer than 3 others."""
 
     metric_name: str
     metric_signature: str | None
@@ -75,7 +75,8 @@ def diagnose(
     seed: int = 0,
     progress: bool = True,
 ) -> Diagnosis:
-    """Compare cross-entropy, the hand-made losses of the task, and any surrogates, on disjoint groups of predictions.
+    """Compare the hand-made losses of the task, the one before the switch first, and any surrogates, on disjoint groups
+    of predictions.
 
     A group holds predictions of one candidate; no prediction is in two, and corruptions are left out. Intervals come
     from drawing the groups of each candidate again, with replacement; all losses and their differences are measured
@@ -132,12 +133,13 @@ def diagnose(
 def verdict(diagnosis: Diagnosis) -> list[str]:
     """What it means, in plain words: a few sentences, the most important first."""
     metric, (baseline, *others) = diagnosis.metric_name, diagnosis.losses
+    base = baseline.name
     if diagnosis.metric.std() == 0:
         return [f"Every group has the same {metric}: nothing can be said, and nothing learned. Use larger groups."]
     if baseline.overall.high < 0:
         return [
-            f"Cross-entropy orders the predictions opposite to {metric}. If lower values of {metric} are better, say "
-            "so with --lower-is-better, and if higher ones are, although it is called like an error rate, with "
+            f"{_capitalised(base)} orders the predictions opposite to {metric}. If lower values of {metric} are better, "
+            "say so with --lower-is-better, and if higher ones are, although it is called like an error rate, with "
             "--no-lower-is-better; else the predictions do not fit their references."
         ]
     sentences = []
@@ -145,18 +147,17 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
     if better:
         best = max(better, key=lambda loss: loss.gain.value)
         sentences.append(
-            f"{best.name} orders predictions of one and the same model more as {metric} does than cross-entropy: "
+            f"{best.name} orders predictions of one and the same model more as {metric} does than {base}: "
             f"Spearman {best.within.value:.2f} instead of {baseline.within.value:.2f}, a gain of {_signed(best.gain)}. "
-            "It is worth training on, once cross-entropy gains slowly; whether that raises the metric, only training "
-            "tells."
+            f"It is worth training on, once {base} gains slowly; whether that raises the metric, only training tells."
         )
     else:
         sentences.append(
-            f"None of these losses orders predictions of one and the same model better than cross-entropy, beyond "
-            f"chance: stay on cross-entropy, or learn a surrogate of {metric} (reloss learn)."
+            f"None of these losses orders predictions of one and the same model better than {base}, beyond chance: "
+            f"stay on {base}, or learn a surrogate of {metric} (reloss learn)."
         )
     sentences.append(
-        f"Cross-entropy follows {metric} {_degree(baseline.overall.value)} over the whole training "
+        f"{_capitalised(base)} follows {metric} {_degree(baseline.overall.value)} over the whole training "
         f"({baseline.overall.value:.2f}), which every loss does that falls while the metric rises, and "
         f"{_degree(baseline.within.value)} within one candidate ({baseline.within.value:.2f}), which is what counts "
         "for the steps that come next."
@@ -172,7 +173,7 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
         sentences.append(f"{diagnosis.groups_left_out} groups that {metric} could not score are left out.")
     if any(loss.gain.high < 0 for loss in others):
         worse = ", ".join(loss.name for loss in others if loss.gain.high < 0)
-        sentences.append(f"Worse than cross-entropy within a candidate: {worse}.")
+        sentences.append(f"Worse than {base} within a candidate: {worse}.")
     return sentences
 
 
@@ -253,6 +254,10 @@ def _degree(correlation: float) -> str:
         if correlation >= least:
             return words
     return "hardly"
+
+
+def _capitalised(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _signed(interval: Interval) -> str:

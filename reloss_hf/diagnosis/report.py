@@ -38,7 +38,9 @@ def table(diagnosis: Diagnosis) -> str:
 
 
 def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command: str) -> Path:
-    """Write `report.html`, its two pictures as PNG, and `diagnosis.json` with the numbers.
+    """Write `report.html`, its pictures as PNG, and `diagnosis.json` with the numbers.
+
+    The picture of weights is left out where no loss reads probabilities of targets.
 
     Args:
         diagnosis: what to report.
@@ -59,9 +61,10 @@ def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command:
     pictures = {
         "losses_against_metric.png": to_png(
             plot_against_metric(panels, diagnosis.metric, diagnosis.candidates, diagnosis.metric_name)
-        ),
-        "weights.png": to_png(plot_weights(curves)),
+        )
     }
+    if curves:
+        pictures["weights.png"] = to_png(plot_weights(curves))
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
     (folder / "diagnosis.json").write_text(json.dumps(_numbers(diagnosis), indent=2) + "\n", encoding="utf-8")
@@ -102,23 +105,28 @@ candidates, from <code>{escape(source)}</code>, scored by {metric}{signature}.</
 <p>Spearman correlation of {metric} with the loss, negated: 1 is the same order, 0 none. A candidate is the model at
 one time of its training. Over all groups most of it is the trend, which every loss follows; within one candidate it is
 the harder question, and the one that the next steps of a training ask. <em>Gain</em> is how much the mean within one
-candidate lies above that of cross-entropy. In small print: 95 % bootstrap intervals, from drawing the groups of each
-candidate again. A surrogate that was learned on these same predictions looks better here than it is.</p>
+candidate lies above that of {escape(diagnosis.losses[0].name)}. In small print: 95 % bootstrap intervals, from
+drawing the groups of each candidate again. A surrogate that was learned on these same predictions looks better here
+than it is.</p>
 
 <h2>{metric} of each group against its loss</h2>
 <img alt="Scatter plots of {metric} against each loss" src="{_data_uri(pictures[0])}">
 <p>Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate.</p>
-
-<h2>What each loss asks of a target</h2>
-<img alt="Weight of a target against its probability, for each loss" src="{_data_uri(pictures[1])}">
-<p>The weight <code>−∂loss/∂log p</code> that a target gets, relative to the mean, against the probability
-<code>p</code> that a candidate gives it: the median, and a band from the first decile to the last.
-Cross-entropy gives all the same. A loss that minds what is decoded gives little to what is hopeless.
-Below zero a loss rewards <em>lowering</em> the probability of a target.</p>
+{_weights_section(pictures[1]) if len(pictures) > 1 else ""}
 <footer>Made by <code>{escape(command)}</code> of reloss_hf.</footer>
 </body>
 </html>
 """
+
+
+def _weights_section(picture: bytes) -> str:
+    return f"""
+<h2>What each loss asks of a target</h2>
+<img alt="Weight of a target against its probability, for each loss" src="{_data_uri(picture)}">
+<p>The weight <code>−∂loss/∂log p</code> that a target gets, relative to the mean, against the probability
+<code>p</code> that a candidate gives it: the median, and a band from the first decile to the last.
+Cross-entropy gives all the same. A loss that minds what is decoded gives little to what is hopeless.
+Below zero a loss rewards <em>lowering</em> the probability of a target.</p>"""
 
 
 def _cells(loss) -> tuple[str, ...]:

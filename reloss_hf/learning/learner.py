@@ -191,6 +191,7 @@ class Learner:
             chance=min(2 / math.sqrt(max(disjoint - 1, 1)), 0.9),
             metric_spread=float(groups.metric.std(correction=0)),
             held_out_groups=len(groups.metric),
+            base_loss_name=self.surrogate.base_loss_name,
         )
 
     def _score(self, predictions: Predictions, drawn: list[Tensor]) -> list[Groups]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from accelerate.utils import extract_model_from_parallel
 
-from ..tasks import TASKS, Task, task_of_batch
+from ..tasks import Task, columns_of_tasks, task_of_batch
 from .rehearsal import untouched
 
 
@@ -27,7 +27,7 @@ def task_of_inputs(trainer: Any, inputs: dict[str, Any]) -> type[Task]:
     Raises:
         ValueError: none does, or several.
     """
-    model, ours = extract_model_from_parallel(trainer.model), {name for task in TASKS for name in task.columns}
+    model, ours = extract_model_from_parallel(trainer.model), columns_of_tasks()
     inputs = trainer._prepare_inputs(inputs)
     with untouched(model), torch.no_grad():
         outputs = model.eval()(**{name: value for name, value in inputs.items() if name not in ours})

@@ -107,11 +107,12 @@ def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: b
     """The generated part of the card, Markdown."""
     info, name = surrogate.info, type(surrogate).__name__
     metric = info.get("metric")
+    about = f", and {surrogate.about}" if surrogate.about else ""
     parts = [f"# {name}" + (f", a loss that orders as {metric} does" if metric else "")]
     parts.append(
         f"A relational surrogate loss for the task `{surrogate.task}`, of the class `{name}` of "
         "[reloss_hf](https://pypi.org/project/reloss_hf/): it is given a model's scores and trained on instead of "
-        f"{surrogate.base_loss_name}. It reads {_listed(surrogate.reads)}, and {surrogate.about}."
+        f"{surrogate.base_loss_name}. It reads {_listed(surrogate.reads)}{about}."
     )
     if "spearman" in info:
         parts.append("## Measured\n\n" + _measured(surrogate, has_plot))
@@ -119,7 +120,9 @@ def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: b
     rows = _facts(surrogate)
     if rows:
         parts.append("## How it was learned\n\n| | |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in rows))
-    parts.append("## Limits\n\n" + _limits(surrogate))
+    limits = _limits(surrogate)
+    if limits:
+        parts.append("## Limits\n\n" + limits)
     parts.append(f"## Citation\n\n```bibtex\n{_CITATION}\n```")
     return "\n\n".join(parts)
 

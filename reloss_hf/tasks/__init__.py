@@ -68,6 +68,16 @@ def task_of_features(names: Iterable[str]) -> type[Task]:
     return found
 
 
+def named_metrics() -> dict[str, NamedMetric]:
+    """The metrics of all tasks that need no download, by name."""
+    return {name: metric for task in TASKS for name, metric in task.metrics.items()}
+
+
+def columns_of_tasks() -> list[str]:
+    """The columns of data sets that some task makes features from and models do not take."""
+    return list(dict.fromkeys(name for task in TASKS for name in task.columns))
+
+
 def _named(name: str) -> type[Task]:
     found = next((task for task in TASKS if task.name == name), None)
     if found is None:
@@ -108,6 +118,8 @@ __all__ = [
     "NamedMetric",
     "SurrogateLoss",
     "Task",
+    "columns_of_tasks",
+    "named_metrics",
     "task_for",
     "task_of_batch",
     "task_of_features",

@@ -163,14 +163,19 @@ class Task(ABC):
         """Predictions of the first `len(seeds)` examples from the outputs at hand, with no further forward pass, by one
         candidate after the other. Where chance corrupts them, `uniform_draws(seeds, ...)` is it."""
 
-    @abstractmethod
     def generated_predictions(
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
     ) -> Predictions:
-        """Predictions that the model decodes by itself."""
+        """Predictions that the model decodes by itself: of tasks whose models do."""
+        raise NotImplementedError
 
-    def require_generation(self) -> None:  # noqa: B027
-        """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants."""
+    def require_generation(self) -> None:
+        """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants. This
+        method always does; a task whose models decode overrides it."""
+        raise ValueError(
+            f"a model that {self.does} generates nothing: its outputs are its prediction; pass "
+            "surrogate_predictions='forced'"
+        )
 
     @abstractmethod
     def sample_pair(self) -> tuple[Any, Any]:

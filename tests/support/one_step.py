@@ -2,7 +2,7 @@
 
 import torch
 import toy_questions
-from conftest import build_toy_model, make_tokenizer, make_toy_data
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_features

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import build_toy_model, make_tokenizer, make_toy_data
 from toy_training import LastTokensSurrogate, last_word_accuracy
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq, TrainerCallback
 
 from reloss_hf import ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from conftest import build_toy_model, make_tokenizer, make_toy_data
 from stand_in_hub import TOKEN
 from toy_training import LastTokensSurrogate, last_word_accuracy
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from reloss_hf import NgramSurrogate, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss

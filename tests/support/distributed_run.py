@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import build_toy_model, make_tokenizer, make_toy_data
 from one_step import SURROGATES, flat, gradient
 from toy_training import LastTokensSurrogate, last_word_accuracy
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import Predictions, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss

@@ -1,11 +1,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "translation"
+EXAMPLE = ROOT / "examples" / "translation"
 pytest.importorskip("babel")
 
 

@@ -5,7 +5,7 @@ import datasets
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from test_learner import synthetic
+from synthetic import synthetic
 
 from reloss_hf import NgramSurrogate, SurrogateLearner, SurrogateLoss
 from reloss_hf.run.origin import training_origin

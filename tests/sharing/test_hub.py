@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import SUPPORT
 from stand_in_hub import StandInHub
 
 from reloss_hf import NgramSurrogate, SurrogateLoss
 
-SCRIPT = Path(__file__).parent / "hub_run.py"
+SCRIPT = SUPPORT / "hub_run.py"
 
 
 @pytest.fixture(scope="module")

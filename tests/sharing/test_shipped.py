@@ -1,7 +1,7 @@
 """The surrogates that come with the package."""
 
 import pytest
-from test_learner import synthetic
+from synthetic import synthetic
 
 from reloss_hf import GroupMetric, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss
 from reloss_hf.diagnosis.diagnosis import diagnose

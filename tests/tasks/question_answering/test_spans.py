@@ -4,18 +4,21 @@ import itertools
 
 import pytest
 import torch
+from torch.nn.functional import pad
 
 from reloss_hf import (
     AnswersCrossEntropy,
     AnswersSurrogate,
     ExpectedF1Loss,
     OverlapSurrogate,
+    Predictions,
     SharpenedF1Surrogate,
     SpanCrossEntropy,
     SpanSurrogateMLP,
     SurrogateLoss,
     gradient_penalty,
 )
+from reloss_hf.diagnosis.weights import weight_curve
 from reloss_hf.tasks.question_answering.spans import best_spans
 
 LOSSES = (
@@ -258,3 +261,25 @@ def test_best_span_is_the_best_of_all_pairs():
         best = max(pairs, key=lambda pair: start[i, pair[0]] + end[i, pair[1]])
         assert tuple(found[i].tolist()) == best
         assert scores[i] == start[i, best[0]] + end[i, best[1]]
+
+
+def test_weights_of_spans_are_measured_over_the_positions_of_the_window():
+    draw = torch.Generator().manual_seed(0)
+    scores = {name: torch.randn(60, 9, generator=draw).log_softmax(-1) for name in ("start_log_probs", "end_log_probs")}
+    gold = torch.randint(0, 9, (60, 2), generator=draw).sort(1).values
+    window = torch.ones(60, 9, dtype=torch.bool)
+    spans = scores | {
+        "position_mask": window, "context_mask": window, "null_mask": torch.zeros_like(window),
+        "gold_spans": gold.unsqueeze(1),
+    }  # fmt: skip
+    padded = {name: value if name == "gold_spans" else pad(value, (0, 5)) for name, value in spans.items()}
+    texts = [{"prediction_text": str(i)} for i in range(60)]
+    found = [
+        weight_curve(loss(), Predictions(features, texts, texts, torch.zeros(60, dtype=torch.long)))
+        for features in (spans, padded)
+        for loss in (SpanCrossEntropy, ExpectedF1Loss)
+    ]
+    assert found[2].median.allclose(torch.ones(24), atol=1e-4)
+    assert found[3].median.allclose(found[1].median, atol=1e-4)
+    assert found[3].probability.allclose(found[1].probability, atol=1e-5)
+    assert found[3].rewards_lower == 0

@@ -1,14 +1,14 @@
 """What was written in format 1 loads in every later version: the fixtures are never made anew."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from places import TESTS
 
 from reloss_hf import LogNgramSurrogate, Predictions, SurrogateLoss
 
-FORMAT_1 = Path(__file__).parent / "fixtures" / "format_1"
+FORMAT_1 = TESTS / "fixtures" / "format_1"
 EXPECTED = json.loads((FORMAT_1 / "expected.json").read_text(encoding="utf-8"))
 
 

@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-FOLDER = Path(__file__).parents[1] / "examples" / "question_answering"
+FOLDER = ROOT / "examples" / "question_answering"
 
 
 @pytest.fixture
