@@ -145,14 +145,22 @@ class ReLossMixin:
         if not self.surrogate_in_force:
             loss, outputs = self._base_loss(model, inputs)
             if model.training:
-                self._track({self._base_name: loss, "surrogate_in_force": torch.zeros_like(loss)})
+                tracked = {self._base_name: loss, "surrogate_in_force": torch.zeros_like(loss)}
+                self._track(tracked, self.task.weight(inputs))
                 if self.args.surrogate_predictions == "forced" and self._collects():
-                    self._collect_forced(outputs, inputs)
+                    self._collect_forced(self.task.with_logits(model, outputs, inputs), inputs)
         else:
             loss, outputs = self._surrogate_loss(model, inputs)
         if self._micro_batch_scale is not None:
             loss = loss * self._micro_batch_scale
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, *arguments, **keywords):
+        """As the base method, which hands what it is given to the model where a batch has no labels."""
+        if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
+            ours = {name for task in TASKS for name in task.columns}
+            inputs = {name: value for name, value in inputs.items() if name not in ours}
+        return super().prediction_step(model, inputs, *arguments, **keywords)
 
     def learn_surrogate(self) -> None:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
@@ -181,8 +189,9 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, (total, count) in self._tracked.items():
-                logs[name] = self.accelerator.gather(total / count).mean().item()
+            for name, (total, weights) in self._tracked.items():
+                total, weights = self.accelerator.gather(torch.stack([total, weights.to(total)])).view(-1, 2).sum(0)
+                logs[name] = (total / weights.clamp(min=1)).item()
             self._tracked = {}
         super().log(logs, start_time)
 
@@ -244,10 +253,13 @@ class ReLossMixin:
             with torch.no_grad():
                 outputs = model(**{name: value for name, value in inputs.items() if name not in ours})
             self._settle(task_of_batch(self.model, outputs, inputs))
+        self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task]) -> None:
         """Make what depends on the task: all that can be refused is refused here, before the first step."""
         self.task = task(self.model, self.processing_class)
+        self.data_collator = self.task.collator(self.data_collator)
+        self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
         metric, metric_key, lower_is_better = self._metric
         self._given = self.surrogate = given_surrogate(self, self._given, metric)
         if self.surrogate is None and self.args.surrogate_start is not None:
@@ -260,7 +272,7 @@ class ReLossMixin:
         self.surrogate_report: LearningReport | None = None
         self._learns = self.learner is not None
         self._store.clear()
-        self._tracked: dict[str, tuple[torch.Tensor, int]] = {}
+        self._tracked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._batch_weight: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 
@@ -302,7 +314,8 @@ class ReLossMixin:
             base = weighted_mean(self.surrogate.cross_entropy(features).detach(), self.surrogate.weights(features))
         if model.training:
             in_force = torch.ones_like(surrogate)
-            self._track({self._base_name: base, "surrogate_loss": surrogate, "surrogate_in_force": in_force})
+            tracked = {self._base_name: base, "surrogate_loss": surrogate, "surrogate_in_force": in_force}
+            self._track(tracked, self.task.weight(inputs))
         return (1 - share) * surrogate + share * base if share else surrogate, outputs
 
     def _collects(self) -> bool:
@@ -333,10 +346,10 @@ class ReLossMixin:
             self._store.add(self.task.generated_predictions(model, inputs, candidate, self.learner.surrogate.reads))
         model.train()
 
-    def _track(self, values: dict[str, torch.Tensor]) -> None:
+    def _track(self, values: dict[str, torch.Tensor], weight: torch.Tensor) -> None:
         for name, value in values.items():
-            total, count = self._tracked.get(name, (0, 0))
-            self._tracked[name] = total + value.detach(), count + 1
+            total, weights = self._tracked.get(name, (0, 0))
+            self._tracked[name] = total + value.detach() * weight, weights + weight
 
     def _save_predictions(self, store: PredictionStore) -> None:
         if self.args.save_predictions and self.args.should_save and len(store):
