@@ -22,6 +22,7 @@ from .preparation import given_surrogate, make_learner
 from .report import LearningReport
 from .surrogate import SurrogateLoss, weighted_mean
 from .tasks import TASKS, Candidate, Task, task_for, task_of_batch
+from .tasks.models import as_in_evaluation, takes
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
@@ -158,8 +159,7 @@ class ReLossMixin:
     def prediction_step(self, model, inputs, *arguments, **keywords):
         """As the base method, which hands what it is given to the model where a batch has no labels."""
         if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
-            ours = {name for task in TASKS for name in task.columns}
-            inputs = {name: value for name, value in inputs.items() if name not in ours}
+            inputs = self._without_our_columns(inputs) if self.task is None else self.task.for_model(inputs)
         return super().prediction_step(model, inputs, *arguments, **keywords)
 
     def learn_surrogate(self) -> None:
@@ -249,11 +249,14 @@ class ReLossMixin:
 
     def _know_task(self, model, inputs) -> None:
         if self.task is None:
-            ours = {name for task in TASKS for name in task.columns}
-            with torch.no_grad():
-                outputs = model(**{name: value for name, value in inputs.items() if name not in ours})
+            with as_in_evaluation(model):
+                outputs = model(**self._without_our_columns(inputs))
             self._settle(task_of_batch(self.model, outputs, inputs))
         self.task.meet(model, inputs)
+
+    def _without_our_columns(self, inputs):
+        ours = {name for task in TASKS for name in task.columns}
+        return {name: value for name, value in inputs.items() if name not in ours and takes(self.model, name)}
 
     def _settle(self, task: type[Task]) -> None:
         """Make what depends on the task: all that can be refused is refused here, before the first step."""

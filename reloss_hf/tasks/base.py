@@ -11,7 +11,7 @@ from torch import Tensor
 from ..learning.metrics import LoadedGroupMetric, LoadedMetric
 from ..learning.predictions import Predictions
 from ..surrogate import SurrogateLoss
-from .models import as_in_evaluation, named_outputs, same, tokenizer_of
+from .models import arguments_of, as_in_evaluation, named_outputs, same, tokenizer_of
 
 Inputs = dict[str, Any]
 # What `Trainer.compute_loss(model, inputs, return_outputs=True)` gives: the loss and the outputs.
@@ -96,6 +96,8 @@ class Task(ABC):
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         self.processing_class = tokenizer_of(processing_class)
+        self._model = model
+        self._arguments = arguments_of(model)
         self.keeps_labels = False
         self._has_met = False
 
@@ -143,7 +145,7 @@ class Task(ABC):
             return
         if not self.knows(model):
             with as_in_evaluation(model):
-                labelled = model(**self._for_model(inputs))
+                labelled = model(**self.for_model(inputs))
                 self._require_logits(labelled)
                 try:
                     plain = named_outputs(model(**self.without_labels(inputs)), self.logits).values()
@@ -172,7 +174,7 @@ class Task(ABC):
             model: that is trained.
             inputs: of a micro-batch.
         """
-        loss, outputs = model_loss(model, self._for_model(inputs))
+        loss, outputs = model_loss(model, self.for_model(inputs))
         nothing_counts = self.weight(inputs).to(loss.device) == 0
         return torch.where(nothing_counts, loss.nan_to_num(nan=0.0), loss), outputs
 
@@ -180,8 +182,8 @@ class Task(ABC):
         """Model inputs that give the same logits, but make the model compute no loss of its own, where it can do
         without labels."""
         if self.keeps_labels:
-            return self._for_model(inputs)
-        return {name: value for name, value in self._for_model(inputs).items() if name not in self.labels}
+            return self.for_model(inputs)
+        return {name: value for name, value in self.for_model(inputs).items() if name not in self.labels}
 
     def with_logits(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> Any:
         """The outputs, or, where the model gave no logits beside its loss, those of a forward pass without labels."""
@@ -202,6 +204,11 @@ class Task(ABC):
                 f"processing_class={name}, but predictions have to be decoded: pass the tokenizer, or a processor that "
                 "has one"
             )
+
+    def for_model(self, inputs: Inputs) -> Inputs:
+        """What the model takes of a batch: not the columns of this task, nor what its `forward` does not know."""
+        known = set(inputs) if self._arguments is None else self._arguments
+        return {name: value for name, value in inputs.items() if name in known and name not in self.columns}
 
     @abstractmethod
     def features(
@@ -225,10 +232,6 @@ class Task(ABC):
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:  # noqa: B027
         """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants, or a
         loss that reads these features."""
-
-    def _for_model(self, inputs: Inputs) -> Inputs:
-        """What the model takes of a batch."""
-        return {name: value for name, value in inputs.items() if name not in self.columns}
 
     def _require_logits(self, outputs: Any) -> None:
         missing = [name for name, value in named_outputs(outputs, self.logits).items() if value is None]

@@ -48,16 +48,29 @@ def model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
             return
 
 
-def takes(model: torch.nn.Module, argument: str) -> bool:
-    """Whether `forward` of the model, or of that which PEFT has wrapped, can be called with this argument."""
+def arguments_of(model: torch.nn.Module) -> frozenset[str] | None:
+    """What `forward` of the model, or of that which PEFT has wrapped, can be called with; None where with anything."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     parameters = inspect.signature(model.forward).parameters
-    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if takes_all else frozenset(parameters)
+
+
+def takes(model: torch.nn.Module, argument: str) -> bool:
+    """Whether `forward` of the model can be called with this argument."""
+    known = arguments_of(model)
+    return known is None or argument in known
 
 
 def learns_prompts(model: torch.nn.Module) -> bool:
     """Whether PEFT puts a learned prompt or prefix before what the model reads."""
     return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
+
+
+def prompt_has_logits(model: torch.nn.Module) -> bool:
+    """Whether a prompt that PEFT has the model learn stands among its input, so that logits come of it, too."""
+    configs = getattr(model, "peft_config", {}).values()
+    return any(config.is_prompt_learning and config.peft_type in ("PROMPT_TUNING", "P_TUNING") for config in configs)
 
 
 def tokenizer_of(processing_class: Any) -> Any:

@@ -93,8 +93,8 @@ def null_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 class GoldSpansCollator:
-    """A data collator for windows of joined data sets, whose `gold_spans` have room for unequally many answers: it fills
-    them up with -1, then calls the given one."""
+    """A data collator for windows of joined data sets, whose `gold_spans` have room for unequally many answers: it
+    fills them up with -1, then calls the given one."""
 
     def __init__(self, data_collator: Callable):
         self.data_collator = data_collator
@@ -118,6 +118,8 @@ def _require_values(name: str, values: Sequence[Any]) -> None:
             lists = value.values() if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value) else [None]
             fits = all(isinstance(found, (list, tuple, np.ndarray)) for found in lists)
             wanted = "a dict of the lists 'text' and 'answer_start'"
+        elif name == "id":
+            fits, wanted = value is not None, "a name"
         else:
             fits, wanted = isinstance(value, str), "text"
         if not fits:

@@ -17,15 +17,18 @@ def targets_of(labels: Tensor) -> Tensor:
 def aligned(logits: Tensor, labels: Tensor, shifts: bool) -> tuple[Tensor, Tensor]:
     """Logits and the targets that they predict, of the same shape `(n, T)`.
 
-    Logits may follow those of a learned prompt. Of a sequence of one token, nothing is predicted: its target is -100.
+    Logits may follow those of a learned prompt, the last of which predicts the first label, too. Of a sequence of one
+    token, nothing is predicted: its target is -100.
 
     Args:
         shifts: whether the logits at a position predict the label at the next one.
     """
-    logits, targets = logits[:, -labels.shape[1] :], targets_of(labels)
+    targets, length = targets_of(labels), labels.shape[1]
     if not shifts:
-        return logits, targets
-    if labels.shape[1] == 1:
+        return logits[:, -length:], targets
+    if logits.shape[1] > length:
+        return logits[:, -length - 1 : -1], targets
+    if length == 1:
         return logits, torch.full_like(targets, -100)
     return logits[:, :-1], targets[:, 1:]
 

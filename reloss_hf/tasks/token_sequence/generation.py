@@ -1,16 +1,19 @@
 """What an encoder-decoder model says by itself: its greedy output, or samples."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
 from ..base import Inputs
-from ..models import learns_prompts, takes
+from ..models import learns_prompts, model_and_wrapped, takes
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
@@ -46,13 +49,11 @@ def encoded_source(outputs: Any, inputs: Inputs, times: int = 1) -> Inputs:
     """What the decoder reads of the source, each row so many times: the states of the encoder, which is not run again,
     or the source itself where the outputs do not have them."""
     states, rest = _encoder_states(outputs), source(inputs)
-    if states is not None:
-        rest = {name: value for name, value in rest.items() if name == "attention_mask" and value is not None}
-    for name in [name for name, value in rest.items() if torch.is_tensor(value)]:
-        rest[name] = rest[name].repeat_interleave(times, 0)
-    if states is not None:
-        rest["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.repeat_interleave(times, 0))
-    return rest
+    if states is None:
+        return _repeated(rest, times)
+    rest = {name: value for name, value in rest.items() if name == "attention_mask" and value is not None}
+    encoder_outputs = BaseModelOutput(last_hidden_state=states.repeat_interleave(times, 0))
+    return _repeated(rest, times) | {"encoder_outputs": encoder_outputs}
 
 
 @torch.no_grad()
@@ -67,19 +68,28 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
         starts: the start token of each example, shape `(n, 1)`: put first where `generate` leaves it out.
     """
     model = extract_model_from_parallel(model)
-    arguments, states = source(inputs), _encoder_states(outputs)
+    times = 1 if samples is None else samples
+    arguments, starts = _repeated(source(inputs), times), starts.repeat_interleave(times, 0)
+    states = _encoder_states(outputs)
     if states is not None:
-        arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.detach())
-    settings = _settings(model, inputs["labels"].shape[1] + _EXTRA_TOKENS, samples)
-    tokens = model.generate(**arguments, generation_config=settings)
-    if samples is not None:
-        starts = starts.repeat_interleave(samples, 0)
+        states = states.detach().repeat_interleave(times, 0)
+        arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
+    settings = _settings(model, inputs["labels"].shape[1] + _EXTRA_TOKENS, samples is not None)
+    tokens = _generate_of(model)(**arguments, generation_config=settings)
     other = settings.decoder_start_token_id  # that of generate, where it is not the one of training
     begins = (tokens[:, :1] == starts).all() or (other is not None and (tokens[:, 0] == other).all())
     return tokens if begins else torch.cat([starts, tokens], dim=1)
 
 
-def _settings(model: torch.nn.Module, most: int, samples: int | None) -> GenerationConfig:
+def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:
+    """The model's own; but that of Whisper puts tokens of its choice first, of which the output tells nothing."""
+    for module in model_and_wrapped(model):
+        if isinstance(module, WhisperGenerationMixin):
+            return partial(GenerationMixin.generate, module)
+    return model.generate
+
+
+def _settings(model: torch.nn.Module, most: int, samples: bool) -> GenerationConfig:
     """Those of the model, such as tokens that it never says, but greedy, or sampling from what it predicts."""
     settings = copy.deepcopy(model.generation_config)
     skips = any(getattr(m, "gradient_checkpointing", False) or getattr(m, "layerdrop", 0) for m in model.modules())
@@ -88,11 +98,16 @@ def _settings(model: torch.nn.Module, most: int, samples: int | None) -> Generat
     changes |= dict.fromkeys(("constraints", "force_words_ids"))
     changes |= {"num_return_sequences": 1, "return_dict_in_generate": False, "max_length": None, "max_new_tokens": most}
     changes["use_cache"] = not (model.training and skips)  # where a layer may not return what is to be cached
-    if samples is not None:
-        changes |= {"do_sample": True, "num_return_sequences": samples, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    if samples:
+        changes |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     settings.update(**changes)  # at once: what is valid depends on several of them together
     return settings
 
 
 def _encoder_states(outputs: Any) -> Tensor | None:
     return outputs.get("encoder_last_hidden_state") if hasattr(outputs, "keys") else None
+
+
+def _repeated(inputs: Inputs, times: int) -> Inputs:
+    """Each row of each tensor so many times, one after the other."""
+    return {k: v.repeat_interleave(times, 0) if torch.is_tensor(v) and times > 1 else v for k, v in inputs.items()}

@@ -12,7 +12,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ...learning.predictions import Predictions
 from ..base import Candidate, Inputs, NamedMetric, Task
-from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, takes
+from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, prompt_has_logits, takes
 from .features import aligned, first_equal, swap_with_rival, target_log_probs, targets_of, to_the_left
 from .generation import decode, encoded_source, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
@@ -59,7 +59,7 @@ class TokenSequenceTask(Task):
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
-        self._model, self._given = model, processing_class
+        self._given = processing_class
         self._modules = tuple(model_and_wrapped(model))
         self._config = next((m.config for m in self._modules if hasattr(m, "config")), None)
         decodes = takes(model, "decoder_input_ids") if self._config is None else self._config.is_encoder_decoder
@@ -111,7 +111,8 @@ class TokenSequenceTask(Task):
         return len(inputs["labels"])
 
     def weight(self, inputs: Inputs) -> Tensor:
-        labels = inputs["labels"][:, 1:] if self.shifts else inputs["labels"]
+        labels = inputs["labels"]
+        labels = labels[:, 1:] if self.shifts and not prompt_has_logits(self._model) else labels
         return (labels >= 0).sum()
 
     def without_labels(self, inputs: Inputs) -> Inputs:
