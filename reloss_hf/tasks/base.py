@@ -11,7 +11,7 @@ from torch import Tensor
 from ..learning.metrics import LoadedGroupMetric, LoadedMetric
 from ..learning.predictions import Predictions
 from ..surrogate import SurrogateLoss
-from .models import arguments_of, as_in_evaluation, named_outputs, same, tokenizer_of
+from .models import arguments_of, as_in_evaluation, loss_of, named_outputs, same, tokenizer_of
 
 Inputs = dict[str, Any]
 # What `Trainer.compute_loss(model, inputs, return_outputs=True)` gives: the loss and the outputs.
@@ -189,7 +189,7 @@ class Task(ABC):
         """The outputs, or, where the model gave no logits beside its loss, those of a forward pass without labels."""
         if all(logits is not None for logits in named_outputs(outputs, self.logits).values()):
             return outputs
-        if self.keeps_labels:
+        if self.keeps_labels or loss_of(outputs) is None:
             self._require_logits(outputs)
         outputs = model(**self.without_labels(inputs))
         self._require_logits(outputs)

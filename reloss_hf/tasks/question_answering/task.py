@@ -161,7 +161,8 @@ class QuestionAnsweringTask(Task):
         return self._predictions(features, predicted, inputs, candidate)
 
     def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
-        context_mask, null_mask = context_and_null(inputs, self.processing_class, start_logits.shape[1])
+        further = start_logits.shape[1] - inputs["input_ids"].shape[1]
+        context_mask, null_mask = (torch.nn.functional.pad(mask, (0, further)) for mask in self._masks(inputs))
         return {
             "start_log_probs": start_logits.float().log_softmax(-1),
             "end_log_probs": end_logits.float().log_softmax(-1),
@@ -170,6 +171,9 @@ class QuestionAnsweringTask(Task):
             "null_mask": null_mask,
             "gold_spans": gold_spans(inputs, null_mask),
         }
+
+    def _masks(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        return context_and_null(inputs, self.processing_class)
 
     def _span_logits(self, outputs: Any) -> tuple[Tensor, Tensor]:
         self._require_logits(outputs)

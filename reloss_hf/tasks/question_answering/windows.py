@@ -34,8 +34,8 @@ def gold_spans(inputs: Inputs, null_mask: Tensor) -> Tensor:
     return torch.where(outside, null, spans.clamp(min=0))
 
 
-def context_and_null(inputs: Inputs, tokenizer: Any, width: int) -> tuple[Tensor, Tensor]:
-    """Masks of the context and of the null position, of shape `(n, width)`; behind the tokens they are False.
+def context_and_null(inputs: Inputs, tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """Masks of the context and of the null position, of shape `(n, L)`.
 
     The context is the `context_span` of the data set, or else is read from the special tokens around question and
     context. As in `prepare_features`, it follows the question if the tokenizer pads to the right, and precedes it if to
@@ -53,9 +53,7 @@ def context_and_null(inputs: Inputs, tokenizer: Any, width: int) -> tuple[Tensor
     else:
         places = torch.arange(ids.shape[1], device=ids.device)
         context = (places >= span[:, :1]) & (places <= span[:, 1:])
-    null = _null(ids, attended, tokenizer)
-    more = width - ids.shape[1]
-    return pad(context, (0, more)), pad(null, (0, more))
+    return context, _null(ids, attended, tokenizer)
 
 
 def span_texts(tokenizer: Any, ids: Sequence[list[int]], spans: Sequence[Sequence[int]]) -> list[str]:
