@@ -15,7 +15,7 @@ from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
 from .run.checkpoints import SURROGATE_FOLDER
-from .run.first_batch import task_of_first_examples, task_of_inputs
+from .run.first_batch import task_of_first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, with_loss
 from .run.preparation import given_surrogate, make_learning
@@ -103,8 +103,8 @@ class ReLossMixin:
 
     @property
     def task(self) -> Task | None:
-        if self._task is not None:
-            self._task.model = self.model  # model_init makes another for each run
+        if self._task is not None and self._task.model is not self.model:  # model_init makes another for each run
+            self._task = self._task.of(self.model)
         return self._task
 
     @property
@@ -133,9 +133,9 @@ class ReLossMixin:
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = torch.zeros((), device=self.args.device)
         for inputs in batches:
-            self._require_task(inputs)
-            self._task.require_labels(inputs)
-            weight += self._task.weight(inputs).to(weight)
+            self._require_task(self.model, inputs)
+            self.task.require_labels(inputs)
+            weight += self.task.weight(inputs).to(weight)
         if batches and not self._rehearsed and self.args.surrogate_start is not None:
             rehearse(self, batches[0])
         self._rehearsed = True
@@ -166,7 +166,7 @@ class ReLossMixin:
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss before the switch, or the surrogate: the mean over the micro-batch; in a training step, scaled so
         that the mean over all micro-batches and processes is that over the whole batch."""
-        self._require_task(inputs)
+        self._require_task(model, inputs)
         self.task.require_labels(inputs)
         self._asked += 1
         if self.surrogate_in_force:
@@ -175,9 +175,9 @@ class ReLossMixin:
             collects = model.training and self.learning is not None and self.learning.reads_outputs
             found = self.base_loss(model, inputs, return_outputs or collects)
             if collects:
-                self.learning.after_forward(found.outputs, inputs)
+                self.learning.after_forward(self.task.with_logits(model, found.outputs, inputs), inputs)
         if model.training:
-            self._track(found.logs)
+            self._track(found.logs, self.task.weight(inputs))
         loss = found.loss if self._micro_batch_scale is None else found.loss * self._micro_batch_scale
         return (loss, found.outputs) if return_outputs else loss
 
@@ -200,6 +200,12 @@ class ReLossMixin:
         found.outputs = with_loss(found.outputs, found.loss, self._output_names)
         return found
 
+    def prediction_step(self, model, inputs, *arguments, **keywords):
+        """As the base method, which hands what it is given to the model where a batch has no labels."""
+        if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
+            inputs = without_our_columns(self.model, inputs) if self.task is None else self.task.for_model(inputs)
+        return super().prediction_step(model, inputs, *arguments, **keywords)
+
     def learn_surrogate(self) -> None:
         """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
         orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
@@ -207,8 +213,9 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, (total, count) in self._tracked.items():
-                logs[name] = self.accelerator.gather(total / count).mean().item()
+            for name, (total, weights) in self._tracked.items():
+                total, weights = self.accelerator.gather(torch.stack([total, weights.to(total)])).view(-1, 2).sum(0)
+                logs[name] = (total / weights.clamp(min=1)).item()
             self._tracked = {}
         super().log(logs, start_time)
 
@@ -277,17 +284,20 @@ class ReLossMixin:
         self._rehearsed = False
         self._asked = 0  # for a loss, how often
         self._output_names: list[str] | None = None
-        self._tracked: dict[str, tuple[torch.Tensor, int]] = {}
+        self._tracked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._batch_weight: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 
-    def _require_task(self, inputs) -> None:
+    def _require_task(self, model, inputs) -> None:
         if self._task is None:
             self._settle(task_of_inputs(self, inputs))
+        self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task]) -> None:
         """Make what depends on the task: all that can be refused is refused here, before the first step."""
         self._task = task(self.model, self.processing_class)
+        self.data_collator = self.task.collator(self.data_collator)
+        self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
         if self._given is None and self.args.surrogate_start is not None:
             self.learning = make_learning(self, *self._metric)
@@ -303,10 +313,10 @@ class ReLossMixin:
         if learned.report is not None:
             self.log(learned.report.as_logs(self.task.base_loss_key))
 
-    def _track(self, values: dict[str, torch.Tensor]) -> None:
+    def _track(self, values: dict[str, torch.Tensor], weight: torch.Tensor) -> None:
         for name, value in values.items():
-            total, count = self._tracked.get(name, (0, 0))
-            self._tracked[name] = total + value.detach(), count + 1
+            total, weights = self._tracked.get(name, (0, 0))
+            self._tracked[name] = total + value.detach() * weight, weights + weight
 
     def _warn_of_incomparable_losses(self) -> None:
         name = self.args.metric_for_best_model

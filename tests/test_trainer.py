@@ -243,8 +243,8 @@ def test_a_metric_that_raises_midway_is_named_with_its_inputs_and_training_goes_
 
 def test_too_few_predictions_until_the_switch_are_named_and_training_goes_on(build, caplog):
     with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
-        build(surrogate_start=1, per_device_train_batch_size=8, max_steps=3).train()
-    assert "predictions of 8 different examples" in caplog.text
+        build(surrogate_start=2, per_device_train_batch_size=8, max_steps=3).train()
+    assert "predictions of 16 different examples" in caplog.text
 
 
 def test_a_callback_of_ones_own_decides_instead(build):

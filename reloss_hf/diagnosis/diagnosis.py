@@ -138,9 +138,9 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
         return [f"Every group has the same {metric}: nothing can be said, and nothing learned. Use larger groups."]
     if baseline.overall.high < 0:
         return [
-            f"{_capitalised(base)} orders the predictions opposite to {metric}. If lower values of {metric} are better, "
-            "say so with --lower-is-better, and if higher ones are, although it is called like an error rate, with "
-            "--no-lower-is-better; else the predictions do not fit their references."
+            f"{_capitalised(base)} orders the predictions opposite to {metric}. If lower values of {metric} are "
+            "better, say so with --lower-is-better; if higher ones are, although it is called like an error rate, with "
+            "--no-lower-is-better. Else the predictions do not fit their references."
         ]
     sentences = []
     better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]

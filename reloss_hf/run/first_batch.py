@@ -3,10 +3,11 @@
 from collections.abc import Sized
 from typing import Any
 
-import torch
 from accelerate.utils import extract_model_from_parallel
+from torch import nn
 
-from ..tasks import Task, columns_of_tasks, task_of_batch
+from ..tasks import Inputs, Task, columns_of_tasks, task_of_batch
+from ..tasks.models import as_in_evaluation, takes
 from .rehearsal import untouched
 
 
@@ -27,8 +28,13 @@ def task_of_inputs(trainer: Any, inputs: dict[str, Any]) -> type[Task]:
     Raises:
         ValueError: none does, or several.
     """
-    model, ours = extract_model_from_parallel(trainer.model), columns_of_tasks()
-    inputs = trainer._prepare_inputs(inputs)
-    with untouched(model), torch.no_grad():
-        outputs = model.eval()(**{name: value for name, value in inputs.items() if name not in ours})
+    model, inputs = extract_model_from_parallel(trainer.model), trainer._prepare_inputs(inputs)
+    with untouched(model), as_in_evaluation(model):
+        outputs = model(**without_our_columns(model, inputs))
     return task_of_batch(model, outputs, inputs)
+
+
+def without_our_columns(model: nn.Module, inputs: Inputs) -> Inputs:
+    """What a model takes of a batch, while its task is not known."""
+    ours = columns_of_tasks()
+    return {name: value for name, value in inputs.items() if name not in ours and takes(model, name)}

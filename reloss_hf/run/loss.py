@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..surrogate import SurrogateLoss, weighted_mean
 from ..tasks import Inputs, Task
+from ..tasks.models import loss_of
 
 
 @dataclass
@@ -38,6 +39,7 @@ def surrogate_loss(
         base: the loss before the switch on the same micro-batch; None where `share` is 0.
     """
     outputs = model(**task.without_labels(inputs)) if base is None else base.outputs
+    outputs = task.with_logits(model, outputs, inputs)
     features = task.features(model, outputs, inputs, surrogate.reads)
     loss = surrogate.batch_loss(features)
     if base is None:
@@ -57,6 +59,7 @@ def with_loss(outputs: Any, loss: Tensor, names: Sequence[str] | None) -> Any:
         names: those that the outputs had with labels, in their order; None where that is not known.
     """
     if not hasattr(outputs, "keys"):
-        return (loss, *outputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return (loss, *(outputs if loss_of(outputs) is None else outputs[1:]))
     values = {"loss": loss, **{name: value for name, value in outputs.items() if name != "loss"}}
     return type(outputs)({name: values[name] for name in (names or values) if name in values})

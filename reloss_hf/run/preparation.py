@@ -41,7 +41,7 @@ def given_surrogate(
             f"{type(trainer.model).__name__} is a model for {trainer.task.name!r}"
         )
     if trainer.task.decodes_for(surrogate):
-        _require_decoding(trainer, f"surrogate={type(surrogate).__name__}")
+        _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 
@@ -68,8 +68,8 @@ def make_learning(
         raise ValueError(
             f"metric=None, but surrogate_class={args.surrogate_class!r} is to be learned: pass metric=, or surrogate="
         )
-    if task.needs_processing_class and trainer.processing_class is None:
-        raise ValueError("processing_class=None, but predictions have to be decoded: pass the tokenizer")
+    if task.needs_processing_class:
+        task.require_tokenizer(trainer.processing_class)
     if args.surrogate_predictions == "generate":
         _require_decoding(trainer, "surrogate_predictions='generate'")
     if isinstance(task, CandidateTask) and not isinstance(metric, LoadedGroupMetric):
@@ -169,8 +169,8 @@ def _group_metric(
     return metric
 
 
-def _require_decoding(trainer: Trainer, argument: str) -> None:
-    trainer.task.require_generation()
+def _require_decoding(trainer: Trainer, argument: str, reads: tuple[str, ...] = ()) -> None:
+    trainer.task.require_generation(reads)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ValueError(
             f"{argument} would wait for ever where the model is sharded, as processes decode unequally much: use "

@@ -44,7 +44,7 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
             surrogate = _try(
                 f"learning a surrogate of metric={trainer.learner.metric.name!r}",
                 "Pass another metric=, or leave it out to train on a loss as it is written",
-                lambda: trainer.learning.rehearse(model, outputs, inputs),
+                lambda: trainer.learning.rehearse(model, trainer.task.with_logits(model, outputs, inputs), inputs),
             )
             surrogate = surrogate.to(trainer.args.device)
         surrogate = surrogate.requires_grad_(False)

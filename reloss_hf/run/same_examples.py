@@ -139,7 +139,7 @@ class SliceLearning:
             task.require_labels(inputs)
             inputs = trainer._prepare_inputs(inputs)
             with trainer.compute_loss_context_manager():
-                outputs = model(**task.without_labels(inputs))
+                outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
             if number < kept:  # all processes predict as many batches, since the model may be sharded
                 predictions = task.forced_predictions(outputs, inputs, [candidate], range(task.batch_size(inputs)))
                 parts.append((number * args.world_size + args.process_index, predictions))

@@ -1,14 +1,15 @@
 """Tasks: a folder each, named here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task, class_names, is_known_as
+from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
+from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
 from .token_sequence.task import TokenSequenceTask
 
@@ -27,7 +28,7 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
     """
     if name is not None:
         return _named(name)
-    for module in _model_and_wrapped(model):
+    for module in model_and_wrapped(model):
         found = _only(type(model).__name__, [task for task in TASKS if task.handles(module)])
         if found is not None:
             return found
@@ -83,19 +84,6 @@ def _named(name: str) -> type[Task]:
     if found is None:
         raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
     return found
-
-
-def _model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The model, then what it wraps: by PEFT, or as its only child."""
-    while True:
-        yield model
-        children = list(model.children())
-        if hasattr(model, "get_base_model"):
-            model = model.get_base_model()
-        elif len(children) == 1:
-            model = children[0]
-        else:
-            return
 
 
 def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:

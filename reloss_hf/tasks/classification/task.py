@@ -11,7 +11,8 @@ from torch.nn.functional import one_hot
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss
-from ..base import Candidate, CandidateTask, Inputs, LossAndOutputs, class_names, is_known_as
+from ..base import Candidate, CandidateTask, Inputs, LossAndOutputs
+from ..models import class_names, is_known_as, named_outputs
 from .candidates import perturbed
 from .hand_made import SoftF1Loss
 from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions
@@ -40,6 +41,8 @@ class ClassificationTask(CandidateTask):
     group_size = 512
     needs_processing_class = False
     reads_logits_and_labels_alone = True
+    labels = ("labels",)
+    logits = ("logits",)
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -47,7 +50,7 @@ class ClassificationTask(CandidateTask):
 
     @classmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
-        labels, logits = inputs.get("labels"), outputs.get("logits") if hasattr(outputs, "keys") else None
+        labels, logits = inputs.get("labels"), named_outputs(outputs, ["logits"])["logits"]
         if labels is None or logits is None or logits.ndim != 2 or logits.shape[1] < 2:
             return False
         return labels.shape in (logits.shape, logits.shape[:1])
@@ -78,13 +81,11 @@ class ClassificationTask(CandidateTask):
         labels = inputs["labels"]
         return super().base_loss(model_loss, model, inputs | {"labels": labels.float() if labels.ndim == 2 else labels})
 
-    def without_labels(self, inputs: Inputs) -> Inputs:
-        return {name: value for name, value in inputs.items() if name != "labels"}
-
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        return {"logits": outputs["logits"].float(), "labels": inputs["labels"]}
+        logits = named_outputs(outputs, self.logits)["logits"]
+        return {"logits": logits.float(), "labels": inputs["labels"]}
 
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
