@@ -24,5 +24,9 @@ class Share(Module):
         return {"share": sum((p.lower() if lower else p) == r for p, r in pairs) / len(references)}
 
 
+def keywords_alone(*, predictions, references):
+    return 10 * len(predictions[0]) + len(references[0])
+
+
 def anything(first, second):
     return keywords_alone(predictions=first, references=second)
