@@ -4,8 +4,8 @@
 
 One run at a time is trained, and added to the results at once; what is there is skipped. Within a data set and a seed
 all arms continue one warm start for an epoch, on the same examples, with the same fresh optimizer and schedule; losses
-take over from the third update on. Learning rates, and the power of class weights, are chosen on validation on the first
-seed. `--table` prints the tables.
+take over from the third update on. Learning rates, and the power of class weights, are chosen on validation on the
+first seed. `--table` prints the tables.
 """
 
 import argparse
@@ -53,7 +53,9 @@ class TimedTrainer(ReLossTrainer):
 
     def _learn(self, predictions):
         learned = super()._learn(predictions)
-        self.reports.append(learned[1].as_dict() | {"objection": learned[2]} if learned[1] else {"objection": learned[2]})
+        self.reports.append(
+            learned[1].as_dict() | {"objection": learned[2]} if learned[1] else {"objection": learned[2]}
+        )
         return learned
 
 

@@ -63,7 +63,9 @@ JUDGES: dict[str, dict[str, Judge]] = {
     },
     "tweet_eval_emoji": {"macro F1": _MACRO_F1},
     "tweet_eval_offensive": {"macro F1": _MACRO_F1},
-    "tweet_eval_irony": {"F1 of irony": Judge("f1", {"pos_label": 0}, metrics.f1_score, soft_f1="macro")},  # names are sorted
+    "tweet_eval_irony": {
+        "F1 of irony": Judge("f1", {"pos_label": 0}, metrics.f1_score, soft_f1="macro")
+    },  # names are sorted
     "cola": {"MCC": Judge("matthews_correlation", function=metrics.matthews_corrcoef)},
 }
 
@@ -82,8 +84,8 @@ def tuned_shift(logits: Tensor, references: np.ndarray, judge: Judge, several: b
         return max(candidates, key=lambda shift: judge(decide(logits + shift, several), references))
 
     if several:
-        shift = best([torch.full((classes,), value) for value in np.linspace(0, 3, 13)])
-    grid = np.concatenate([[0.0], np.linspace(-1.5, 1.5, 13)])
+        shift = best([torch.full((classes,), value) for value in np.linspace(-0.5, 2.5, 13)])
+    grid = np.concatenate([[0.0], np.linspace(-1.5, 1.5, 9)])
     for number in range(passes):
         for label in range(classes):
             steps = torch.zeros(len(grid), classes)

@@ -34,11 +34,13 @@ class Corpus:
     """Attributes:
     epochs: of the warm start, at most; it ends before where validation no longer rises.
     examples: how many of the shuffled training data are used.
+    judged: how many of the validation and of the test data, likewise.
     """
 
     name: str
     epochs: int = 7
     examples: int = 12_000
+    judged: int = 5_500
 
 
 CORPORA = {
@@ -82,8 +84,11 @@ def load_texts(corpus: Corpus, shared: Path) -> Data:
             found = [names.index(row["label"]) for row in rows]
         return datasets.Dataset.from_dict({"input_ids": ids, "labels": found, "length": list(map(len, ids))})
 
-    order = np.random.RandomState(0).permutation(len(rows["train"]))[: corpus.examples]
-    train = parts([rows["train"][row] for row in order])
+    def some(split: str, count: int) -> datasets.Dataset:
+        order = np.random.RandomState(0).permutation(len(rows[split]))[:count]
+        return parts([rows[split][row] for row in order])
+
+    train = some("train", corpus.examples)
     held_out = round(HELD_OUT_SHARE * len(train))
     config = TextClassifierConfig(
         num_labels=len(names),
@@ -92,8 +97,8 @@ def load_texts(corpus: Corpus, shared: Path) -> Data:
     return Data(
         rest=train.select(range(held_out, len(train))),
         held_out=train.select(range(held_out)).sort("length"),
-        validation=parts(rows["validation"]),
-        test=parts(rows["test"]),
+        validation=some("validation", corpus.judged),
+        test=some("test", corpus.judged),
         names=names,
         several=several,
         collate=DataCollatorWithPadding(tokenizer),
