@@ -47,11 +47,27 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
     return _rows(train_dataset, rest), _rows(train_dataset, held_out)
 
 
+def labels_of(dataset: Any) -> list:
+    """The labels of all examples of a data set.
+
+    Raises:
+        ValueError: it has no column of labels that can be read without making the examples.
+    """
+    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
+    column = next((name for name in _LABEL_COLUMNS if name in names), None)
+    if column is None:
+        raise ValueError(
+            f"train_dataset={type(dataset).__name__} has no column {' or '.join(_LABEL_COLUMNS)}, in which classes are "
+            "counted: pass a datasets.Dataset with one, or tell the loss their frequencies="
+        )
+    return dataset.with_format(None)[column][:]
+
+
 def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
-    if not isinstance(dataset, datasets.Dataset):
+    try:
+        return task.label_table(labels_of(dataset))
+    except ValueError:
         return None
-    column = next((name for name in _LABEL_COLUMNS if name in dataset.column_names), None)
-    return None if column is None else task.label_table(dataset[column][:])
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:

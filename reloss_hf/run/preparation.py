@@ -13,7 +13,7 @@ from ..metrics import GroupMetric, MetricLike
 from ..surrogate import CountedLoss, SurrogateLoss, surrogate_class, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice
+from .held_out import held_out_slice, labels_of
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -42,6 +42,7 @@ def given_surrogate(
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
+    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 

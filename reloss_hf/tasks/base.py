@@ -181,6 +181,14 @@ class Task(ABC):
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
         """What a task wants to know from the first batch and its outputs, without dropout."""
 
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
+        """Tell a given loss what it has to know of the training data.
+
+        Args:
+            surrogate: changed in place.
+            labels: gives the labels of all training examples.
+        """
+
     def base_loss(
         self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
     ) -> LossAndOutputs:

@@ -1,6 +1,6 @@
 """Classifiers: of texts, images, sounds, whatever; one class of several, or several labels at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +10,11 @@ from torch.nn.functional import one_hot
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss
+from ...surrogate import CountedLoss, SurrogateLoss
 from ..base import Candidate, CandidateTask, Inputs, LossAndOutputs
 from ..models import class_names, is_known_as, named_outputs
 from .candidates import perturbed
-from .hand_made import SoftF1Loss
+from .hand_made import FrequencyLoss, SoftF1Loss
 from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions
 from .metrics import METRICS, takes_labels
 
@@ -77,6 +77,10 @@ class ClassificationTask(CandidateTask):
         labels = inputs["labels"]
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
+        if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
+            surrogate.count(self.label_table(labels()))
+
     def base_loss(self, model_loss: Any, model: torch.nn.Module, inputs: Inputs) -> LossAndOutputs:
         labels = inputs["labels"]
         return super().base_loss(model_loss, model, inputs | {"labels": labels.float() if labels.ndim == 2 else labels})
@@ -133,7 +137,8 @@ class ClassificationTask(CandidateTask):
         table = torch.as_tensor(labels)
         if table.ndim == 2:
             return table.long()
-        return one_hot(table.clamp(min=0).long()) * (table != IGNORED).long().unsqueeze(1)
+        known = table != IGNORED
+        return one_hot(table.masked_fill(~known, 0).long()) * known.long().unsqueeze(1)
 
     def sample_pair(self) -> tuple[Any, Any]:
         """A right prediction of the first class, or of the first label."""
