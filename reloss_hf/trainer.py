@@ -15,7 +15,7 @@ from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
 from .run.checkpoints import SURROGATE_FOLDER
-from .run.first_batch import task_of_first_examples, task_of_inputs, without_our_columns
+from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
@@ -25,7 +25,7 @@ from .run.same_examples import SliceLearning
 from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import Task, columns_of_tasks, task_for
+from .tasks import CandidateTask, Task, columns_of_tasks, task_for
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
@@ -95,9 +95,13 @@ class ReLossMixin:
         self.learning: SnapshotLearning | SliceLearning | None = None
         self._warn_of_incomparable_losses()
         self._begin()
-        found = task_for(self.model, task) or task_of_first_examples(self)
+        found, first = task_for(self.model, task), None
+        if found is None or issubclass(found, CandidateTask):
+            first = first_examples(self)
+        if found is None and first is not None:
+            found = task_of_inputs(self, first)
         if found is not None:
-            self._settle(found)
+            self._settle(found, first)
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(ReLossCallback)
             self.reloss_callback.on_init_end(self.args, self.state, self.control)
@@ -293,12 +297,15 @@ class ReLossMixin:
 
     def _require_task(self, model, inputs) -> None:
         if self._task is None:
-            self._settle(task_of_inputs(self, inputs))
+            self._settle(task_of_inputs(self, inputs), inputs)
         self.task.meet(model, inputs)
 
-    def _settle(self, task: type[Task]) -> None:
-        """Make what depends on the task: all that can be refused is refused here, before the first step."""
+    def _settle(self, task: type[Task], inputs: Any) -> None:
+        """Make what depends on the task, and on some inputs, where there are any: all that can be refused is refused
+        here, before the first step."""
         self._task = task(self.model, self.processing_class)
+        if inputs is not None:
+            self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])

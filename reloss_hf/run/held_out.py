@@ -47,6 +47,19 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
     return _rows(train_dataset, rest), _rows(train_dataset, held_out)
 
 
+def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
+    """Name the labels that no example of the slice has."""
+    table = _label_table(held_out, task)
+    if table is not None:
+        missing = (table.sum(0) == 0).nonzero().flatten().tolist()
+        if missing:
+            logger.warning(
+                "The labels %s never occur in what the surrogate is learned from, and cost what the others cost on "
+                "average: pass surrogate_dataset= or a larger surrogate_held_out_share= to learn of them",
+                missing,
+            )
+
+
 def labels_of(dataset: Any) -> list:
     """The labels of all examples of a data set.
 
@@ -65,9 +78,10 @@ def labels_of(dataset: Any) -> list:
 
 def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
     try:
-        return task.label_table(labels_of(dataset))
+        labels = labels_of(dataset)
     except ValueError:
         return None
+    return task.label_table(labels)
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:

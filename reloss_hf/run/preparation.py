@@ -13,7 +13,7 @@ from ..metrics import GroupMetric, MetricLike
 from ..surrogate import CountedLoss, SurrogateLoss, surrogate_class, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice, labels_of
+from .held_out import held_out_slice, labels_of, warn_of_missing_labels
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -112,6 +112,7 @@ def _slice_learning(
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
             "some and be judged on others: pass a larger share, or surrogate_dataset="
         )
+    warn_of_missing_labels(held_out, task)
     return SliceLearning(trainer, learner, held_out)
 
 

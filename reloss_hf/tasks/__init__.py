@@ -69,6 +69,11 @@ def task_of_features(names: Iterable[str]) -> type[Task]:
     return found
 
 
+def labels_of_tasks() -> set[str]:
+    """The names of the labels in the batches of any task."""
+    return {name for task in TASKS for name in task.labels}
+
+
 def named_metrics() -> dict[str, NamedMetric]:
     """The metrics of all tasks that need no download, by name."""
     return {name: metric for task in TASKS for name, metric in task.metrics.items()}
@@ -107,6 +112,7 @@ __all__ = [
     "SurrogateLoss",
     "Task",
     "columns_of_tasks",
+    "labels_of_tasks",
     "named_metrics",
     "task_for",
     "task_of_batch",

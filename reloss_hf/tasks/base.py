@@ -306,11 +306,10 @@ class CandidateTask(Task):
         """The options of a metric while a surrogate is learned: those given, and what has to be the same in all groups,
         such as the set of classes."""
 
-    @staticmethod
     @abstractmethod
-    def label_table(labels: Any) -> Tensor | None:
-        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set; None where it is
-        not known. So that a held-out slice has all of them."""
+    def label_table(self, labels: list) -> Tensor:
+        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set: so that a held-out
+        slice has all of them."""
 
 
 def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:
