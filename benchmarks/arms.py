@@ -12,7 +12,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from reloss_hf import GroupMetric, Predictions, SurrogateLearner, SurrogateLoss
-from reloss_hf.learning.learner import scale_to_cross_entropy
+from reloss_hf.learning.scale import scale_to_cross_entropy
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from common import Experiment
@@ -35,8 +35,8 @@ class BenchmarkArguments:
 class ShuffledMetric(GroupMetric):
     """The control: every group is given the score of another."""
 
-    def __call__(self, predictions, references, groups):
-        return np.random.default_rng(0).permutation(super().__call__(predictions, references, groups))
+    def __call__(self, *arguments):
+        return np.random.default_rng(0).permutation(super().__call__(*arguments))
 
 
 class LearningRateFactor(TrainerCallback):
@@ -82,7 +82,8 @@ def learned(surrogate: type[SurrogateLoss], metric: str | GroupMetric, predictio
 
 def scaled(loss: SurrogateLoss, checkpoint: str) -> SurrogateLoss:
     """A hand-made loss with a gradient as long as that of cross-entropy, as learned surrogates have it."""
-    scale_to_cross_entropy(loss, Predictions.load(Path(checkpoint) / "reloss_state"))
+    predictions = Predictions.load(Path(checkpoint) / "reloss_state")
+    scale_to_cross_entropy(loss, predictions.select(predictions.candidates == predictions.candidates.max()).features)
     return loss
 
 

@@ -12,7 +12,8 @@ from reloss_hf import (
     sorting_network_rank,
     spearman_correlation,
 )
-from reloss_hf.learning.learner import _correlation, _rows, _with_logits
+from reloss_hf.learning.learner import _correlation, _rows
+from reloss_hf.learning.scale import with_logits
 from reloss_hf.surrogate import weighted_mean
 
 
@@ -62,7 +63,7 @@ class OneByOneLearner(SurrogateLearner):
             means, penalties = [], []
             for group in rows[chosen]:
                 features = _rows(predictions, group)
-                losses, logits = _with_logits(self.surrogate, features)
+                losses, logits = with_logits(self.surrogate, features)
                 penalties.append(gradient_penalty(losses, logits))
                 means.append(weighted_mean(losses, self.surrogate.weights(features)))
             order = spearman_correlation(-torch.stack(means), metric[chosen], 0.2, sorting_network_rank)

@@ -1,9 +1,12 @@
 """When predictions are collected, the surrogate is learned, and cross-entropy is replaced."""
 
+import logging
 import math
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+
+logger = logging.getLogger(__name__)
 
 
 class ReLossCallback(TrainerCallback, ExportableState):
@@ -41,10 +44,26 @@ class ReLossCallback(TrainerCallback, ExportableState):
         self._surrogate_start = start
         # The Trainer saves what it knows of from the start alone, and a checkpoint of another callback brings its own.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        if self.start_step is not None and self.start_step >= state.max_steps:
+        if self.start_step is None or self.start_step < state.max_steps:
+            return
+        if start >= 1:
             raise ValueError(
                 f"surrogate_start={start} lies beyond the run, which has {state.max_steps} steps: pass a step below "
                 "that, a fraction below 1, or None to stay on cross-entropy"
+            )
+        logger.warning(
+            "Nothing will be learned, and no surrogate used: surrogate_start=%s of a run of %d steps is its end",
+            start,
+            state.max_steps,
+        )
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.start_step is not None and state.global_step < min(self.start_step, state.max_steps):
+            logger.warning(
+                "Nothing was learned, and no surrogate used: training stopped after step %d, before the surrogate, "
+                "at step %d",
+                state.global_step,
+                self.start_step,
             )
 
     def state(self) -> dict:
@@ -71,6 +90,20 @@ class ReLossCallback(TrainerCallback, ExportableState):
     def should_learn(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether a surrogate, if none is there, is learned before the next step."""
         return self.should_switch(args, state)
+
+    def should_learn_again(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether a surrogate is learned before the next step where it may be learned several times: at the start, and
+        `surrogate_learn_again` times evenly spread after it."""
+        if not self.should_switch(args, state):
+            return False
+        times, rest = args.surrogate_learn_again + 1, state.max_steps - self.start_step
+        return state.global_step in {self.start_step + rest * time // times for time in range(times)}
+
+    def should_look(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether what is held out is looked at before the next step: a tenth of the steps after the switch."""
+        return self.start_step is not None and state.global_step == self.start_step + math.ceil(
+            (state.max_steps - self.start_step) / 10
+        )
 
     def should_switch(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether the next step is on the surrogate, if there is one."""

@@ -4,6 +4,7 @@ A command imports what it needs when it runs, so that help and wrong arguments a
 """
 
 import argparse
+import json
 import shlex
 import shutil
 import sys
@@ -156,7 +157,25 @@ def _add_metric(command) -> None:
         "or the path of a metric script",
     )
     command.add_argument("--metric-key", help="which number of the metric's result, where it has several")
-    command.add_argument("--lower-is-better", action="store_true", help="for error rates such as ter and wer")
+    command.add_argument(
+        "--metric-options", type=_json_object, metavar="JSON", help="settings of the metric: '{\"lowercase\": true}'"
+    )
+    command.add_argument(
+        "--lower-is-better",
+        action=argparse.BooleanOptionalAction,
+        help="whether lower values of the metric are better (default: what its name says: wer, cer and ter are error "
+        "rates)",
+    )
+
+
+def _json_object(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        value = error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object such as '{{\"lowercase\": true}}'")
+    return value
 
 
 def _add_groups(command) -> None:
@@ -176,7 +195,7 @@ def _diagnose(options: argparse.Namespace, command: str) -> None:
     from .metrics import GroupMetric
 
     predictions = Predictions.load(options.folder)
-    metric = GroupMetric(options.metric, options.metric_key, options.lower_is_better)
+    metric = GroupMetric(options.metric, options.metric_key, options.lower_is_better, options.metric_options)
     loaded = {name: _load(name) for name in options.surrogate}
     surrogates = {f"{type(surrogate).__name__} ({_short(name)})": surrogate for name, surrogate in loaded.items()}
     diagnosis = diagnose(
@@ -206,7 +225,7 @@ def _learn(options: argparse.Namespace, command: str) -> None:
     predictions = Predictions.load(options.folder)
     task = task_of_features(predictions.features)
     learner = SurrogateLearner(
-        GroupMetric(options.metric, options.metric_key, options.lower_is_better),
+        GroupMetric(options.metric, options.metric_key, options.lower_is_better, options.metric_options),
         options.surrogate_class or task.default_surrogate.__name__,
         group_size=options.group_size or task.group_size,
         seed=options.seed,

@@ -28,9 +28,10 @@ def collect_predictions(trainer: ReLossMixin, dataset: Any, candidate: int = 0) 
     model = trainer.model.eval()
     parts = []
     for batch in trainer.get_test_dataloader(dataset):
-        trainer.task.require_labels(batch)
         inputs = trainer._prepare_inputs(batch)
-        outputs = model(**trainer.task.without_labels(inputs))
+        trainer._require_task(model, inputs)
+        trainer.task.require_labels(inputs)
+        outputs = trainer.task.with_logits(model, model(**trainer.task.without_labels(inputs)), inputs)
         seeds = range(trainer.task.batch_size(inputs))
         parts.append(trainer.task.forced_predictions(outputs, inputs, [Candidate(candidate)], seeds))
     model.train(training)

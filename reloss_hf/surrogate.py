@@ -105,8 +105,13 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         anything = next(iter(features.values()))
         return torch.ones(len(anything), device=anything.device)
 
-    def batch_loss(self, features: Features) -> Tensor:
-        """The mean loss of a batch, a scalar in which each example counts by its weight."""
+    def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
+        """The mean loss of a batch, a scalar in which each example counts by its weight.
+
+        Args:
+            features: of the batch.
+            whole: what is known of all of a batch of which this is a part; see `CountedLoss`.
+        """
         return weighted_mean(self(features), self.weights(features))
 
     def target_weights(self, features: Features) -> tuple[Tensor, Tensor] | None:
@@ -196,18 +201,76 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         return subclass(**{name: value for name, value in config.items() if name in known})
 
 
+class CountedLoss(SurrogateLoss):
+    """A loss that sees a group, or a batch, by the mean of some numbers of each example alone, its statistics.
+
+    So the statistics of many candidates are computed once, and learning takes a moment.
+
+    Attributes:
+        linear: whether the loss of a group is the mean of those of its examples. Where it is not, the loss of a batch
+            depends on all of it: its slope at the statistics of the whole batch is what splits over micro-batches.
+    """
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def statistics(self, features: Features) -> Tensor:
+        """Numbers of each example, shape `(n, ...)`; 0 for one without a label."""
+
+    @abstractmethod
+    def of_statistics(self, mean: Tensor) -> Tensor:
+        """The unscaled loss of groups, shape `(...)`, from the means of their statistics, `(..., *shape of one)`."""
+
+    def mean_statistics(self, features: Features) -> Tensor:
+        """The mean of the statistics of a batch, in which each example counts by its weight."""
+        with torch.autocast(self.log_scale.device.type, enabled=False):
+            statistics = self.statistics({k: v.float() if v.is_floating_point() else v for k, v in features.items()})
+        weights = self.weights(features)
+        return torch.tensordot(weights, statistics, 1) / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
+        """The loss of a batch. Of a part of it, where the loss is not linear, the loss of the whole batch, with a
+        gradient that, summed over the parts by their weights, is that of the whole.
+
+        Args:
+            features: of the batch, or of a part of it.
+            whole: the mean statistics of the whole batch; None where this is all of it.
+        """
+        if self.linear:
+            return super().batch_loss(features)
+        mean = self.mean_statistics(features)
+        if whole is None:
+            return self.log_scale.exp() * self.of_statistics(mean)
+        with torch.enable_grad():
+            point = whole.detach().requires_grad_(True)
+            loss = self.of_statistics(point)
+            (slope,) = torch.autograd.grad(loss, point)
+        return self.log_scale.exp() * (loss.detach() + (slope * (mean - mean.detach())).sum())
+
+    def observe(self, features: Features) -> None:
+        """Take from examples what the loss has to know of them before it is learned."""
+
+    def score(self, features: Features) -> Tensor:
+        return self.of_statistics(self.statistics(features))
+
+
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean along the last dimension; 0 where all weights are."""
     return (weights * values).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
+def surrogate_classes() -> dict[str, type[SurrogateLoss]]:
+    """The concrete subclasses of `SurrogateLoss` by name, the library's own and those that a user has defined."""
+    return {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+
+
 def surrogate_class(name: str) -> type[SurrogateLoss]:
-    """The concrete subclass of `SurrogateLoss` with this name, the library's own or a user's.
+    """The one of `surrogate_classes` with this name.
 
     Raises:
         ValueError: there is none.
     """
-    classes = {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+    classes = surrogate_classes()
     if name not in classes:
         raise ValueError(
             f"there is no surrogate {name!r}; use one of {sorted(classes)}, or import your own class first"

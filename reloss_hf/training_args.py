@@ -5,15 +5,22 @@ from dataclasses import dataclass, field
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 
+class Start(float):
+    """A number, or `"None"` of a command line as None."""
+
+    def __new__(cls, value: float | str) -> "Start | None":
+        return None if value == "None" else super().__new__(cls, value)
+
+
 @dataclass
 class ReLossArguments:
     """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers."""
 
-    surrogate_start: float | None = field(
+    surrogate_start: Start | None = field(
         default=0.7,
         metadata={
-            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, else a step; 0 with a "
-            "given surrogate: from the first step; None: never."
+            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, from 2 on a step; 0 "
+            "with a given surrogate: from the first step; None: never."
         },
     )
     surrogate_class: str | None = field(
@@ -43,6 +50,18 @@ class ReLossArguments:
             "as fit the task, 8 for text."
         },
     )
+    surrogate_held_out_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "The share of the training data that is held out, and not trained on, to learn a surrogate from, "
+            "for tasks that learn from candidates of the same examples (classification); surrogate_dataset= takes its "
+            "place."
+        },
+    )
+    surrogate_learn_again: int = field(
+        default=3,
+        metadata={"help": "How often a surrogate is learned again after the switch, for the same tasks."},
+    )
     surrogate_cross_entropy_share: float = field(
         default=0.0,
         metadata={"help": "The share of cross-entropy, 0 to 1, that stays in the loss beside the surrogate."},
@@ -59,14 +78,26 @@ class ReLossArguments:
         super().__post_init__()
         if self.surrogate_start is not None and self.surrogate_start < 0:
             raise ValueError(f"surrogate_start={self.surrogate_start} must be 0 or more, or None")
+        if self.surrogate_start == 1:
+            raise ValueError(
+                f"surrogate_start={self.surrogate_start} may mean all of the run, or its first step: pass None for a "
+                "run without a surrogate, 0 with surrogate= for one from the first step, a fraction below 1, or a step "
+                "from 2 on"
+            )
         if self.surrogate_start is not None and self.surrogate_start > 1 and self.surrogate_start % 1:
-            raise ValueError(f"surrogate_start={self.surrogate_start} must be a fraction below 1 or a whole step")
+            raise ValueError(
+                f"surrogate_start={self.surrogate_start} must be a fraction below 1, or a whole step from 2 on"
+            )
         if self.surrogate_predictions not in ("forced", "generate"):
             raise ValueError(f"surrogate_predictions={self.surrogate_predictions!r} must be 'forced' or 'generate'")
         if not 0 <= self.surrogate_cross_entropy_share <= 1:
             raise ValueError(
                 f"surrogate_cross_entropy_share={self.surrogate_cross_entropy_share} must lie between 0 and 1"
             )
+        if not 0 <= self.surrogate_held_out_share < 1:
+            raise ValueError(f"surrogate_held_out_share={self.surrogate_held_out_share} must be 0 or more, and below 1")
+        if self.surrogate_learn_again < 0:
+            raise ValueError(f"surrogate_learn_again={self.surrogate_learn_again} must be 0 or more")
         for name in ("surrogate_snapshots", "surrogate_snapshot_size", "surrogate_group_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

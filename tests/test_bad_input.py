@@ -5,6 +5,7 @@ import pytest
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, Trainer
 
 from reloss_hf import (
+    GroupMetric,
     OwnOutputSurrogate,
     ReLossTrainer,
     TokenErrorProbability,
@@ -28,6 +29,10 @@ REFUSED = [
     ({}, {"metric": None}, "metric=None, but surrogate_class='LastTokensSurrogate' is.*pass metric=, or surrogate="),
     ({}, {"metric": None, "metric_key": "exact_match"}, "metric_key='exact_match'.*metric=None: pass metric="),
     ({}, {"metric": None, "lower_is_better": True}, "lower_is_better=True.*metric=None: pass metric="),
+    ({}, {"metric": None, "metric_options": {"lowercase": True}}, "'lowercase': True.*metric=None: pass metric="),
+    ({}, {"metric_options": {"Lowercase": True}}, r"metric_options: .* no option 'Lowercase'; it accepts"),
+    ({}, {"metric": GroupMetric("chrf"), "metric_key": "score"}, "metric_key='score'.*pass them to the GroupMetric"),
+    ({}, {"metric": lambda eval_prediction: {}}, r"cannot be called as \(predictions, references\)"),
     ({}, {"processing_class": None}, "processing_class=None.*pass the tokenizer"),
     ({}, {"train_dataset": []}, "train_dataset has 0 examples.*at least 27"),
     ({"surrogate_predictions": "generate"}, {"eval_dataset": None}, "pass surrogate_dataset="),

@@ -59,6 +59,10 @@ MISTAKES = [
         ["learn", "{}/predictions", "--metric", "sacrebleu", "--output", "{}/x", "--surrogate-class", "No"],
         "no surrogate 'No'",
     ),
+    (
+        ["diagnose", "{}/predictions", "--metric", "chrf", "--metric-options", '{{"lower": 1}}'],
+        "'chrf' has no option 'lower'; it accepts ['char_order', 'word_order'",
+    ),
     (["card", "{}/nowhere"], "is no folder here"),
     (["push", "{}/nowhere", "me/x"], "is no folder here"),
 ]
@@ -133,12 +137,33 @@ except AttributeError as error:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonesuch"], ["diagnose"], ["diagnose", "x"], ["learn", "x", "--metric", "y"]]
+    "arguments",
+    [
+        [],
+        ["nonesuch"],
+        ["diagnose"],
+        ["diagnose", "x"],
+        ["learn", "x", "--metric", "y"],
+        *(["diagnose", "x", "--metric", "y", "--metric-options", text] for text in ("{lowercase: true}", "[1]")),
+    ],
 )
 def test_wrong_arguments_are_exit_code_2(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: reloss" in capsys.readouterr().err
+
+
+def test_options_of_a_metric_are_json_and_its_direction_is_its_own(folder, tmp_path):
+    learn = ["learn", str(folder / "predictions"), "--metric", "ter", "--quiet", "--output"]
+    own, told = tmp_path / "own", tmp_path / "told"
+    assert main([*learn, str(own), "--metric-options", '{"case_sensitive": true}']) == 0
+    assert main([*learn, str(told), "--no-lower-is-better"]) == 0
+    infos = [SurrogateLoss.from_pretrained(path).info for path in (own, told)]
+    assert [info["lower_is_better"] for info in infos] == [True, False]
+    assert [info["metric_options"] for info in infos] == [{"case_sensitive": True}, {}]
+    assert infos[0]["spearman_cross_entropy"] > 0 > infos[1]["spearman_cross_entropy"]
+    assert ["case:mixed" in info["metric_signature"] for info in infos] == [True, False]
+    assert '| its options | {"case_sensitive": true} |' in (own / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", [[], ["diagnose"], ["learn"], ["push"], ["card"]])

@@ -33,12 +33,12 @@ def test_group_bleu_equals_that_of_an_evaluate_module(corpus):
 
 
 @pytest.mark.parametrize(
-    ("metric", "function"),
-    [("chrf", sacrebleu.corpus_chrf), (TER(), sacrebleu.corpus_ter), ("ter", sacrebleu.corpus_ter)],
+    ("metric", "function", "sign"),
+    [("chrf", sacrebleu.corpus_chrf, 1), (TER(), sacrebleu.corpus_ter, -1), ("ter", sacrebleu.corpus_ter, -1)],
 )
-def test_chrf_and_ter_of_groups_are_those_of_sacrebleu(corpus, metric, function):
+def test_chrf_and_ter_of_groups_are_those_of_sacrebleu(corpus, metric, function, sign):
     predictions, references, groups = corpus
-    expected = [function([predictions[i] for i in g], [[references[i] for i in g]]).score for g in groups]
+    expected = [sign * function([predictions[i] for i in g], [[references[i] for i in g]]).score for g in groups]
     np.testing.assert_allclose(GroupMetric(metric)(*corpus), expected, atol=1e-9)
 
 
@@ -62,10 +62,6 @@ def test_statistics_are_counted_once_a_sentence(corpus, monkeypatch):
 def test_several_references_of_an_example_are_all_used():
     predictions, references = ["a b c d", "e f g h"], [["x y z w", "a b c d"], ["e f g h"]]
     assert GroupMetric("sacrebleu")(predictions, references, np.array([[0, 1]])) == pytest.approx(100)
-
-
-def test_an_error_rate_is_negated(corpus):
-    np.testing.assert_array_equal(GroupMetric("ter", lower_is_better=True)(*corpus), -GroupMetric("ter")(*corpus))
 
 
 def test_a_function_is_called_with_the_predictions_and_references_of_a_group():
@@ -93,31 +89,43 @@ def test_a_metric_script_is_loaded_by_its_path(tmp_path, corpus):
     np.testing.assert_allclose(GroupMetric(str(script))(*corpus), expected)
 
 
-def test_a_result_with_several_numbers_needs_a_key():
-    def rouge(predictions, references):
-        return {"rouge1": 0.5, "rouge2": 0.25}
-
-    group = (["a"], ["a"], np.array([[0]]))
-    assert GroupMetric(rouge, key="rouge2")(*group).tolist() == [0.25]
-    with pytest.raises(RuntimeError, match=r"\['rouge1', 'rouge2'\].*metric_key="):
-        GroupMetric(rouge)(*group)
-    with pytest.raises(RuntimeError, match=r"metric_key='rougeL' is not .*\['rouge1', 'rouge2'\]"):
-        GroupMetric(rouge, key="rougeL")(*group)
+def picky(predictions, references):
+    if "" in predictions:
+        raise ZeroDivisionError("empty prediction")
+    return 1.0
 
 
-def test_a_metric_that_raises_is_named_with_the_group_and_its_inputs():
-    def picky(predictions, references):
-        if "" in predictions:
-            raise ZeroDivisionError("empty prediction")
-        return 1.0
+def test_groups_that_a_metric_cannot_score_are_nan_and_counted_once_with_an_example():
+    groups = np.array([[0, 2], [1, 2], [2, 0], [0, 2], [1, 0]])
+    message = r"could not score 2 of 5 groups.*Division.*: empty prediction — on group 1: .*\['', 'b'\].*\['x', 'y'\]"
+    with pytest.warns(UserWarning, match=message) as warned:
+        scores = GroupMetric(picky, lower_is_better=True)(["a", "", "b"], ["w", "x", "y"], groups)
+    np.testing.assert_array_equal(scores, [-1, np.nan, -1, -1, np.nan])
+    assert len(warned) == 1
 
-    with pytest.raises(RuntimeError, match=r"ZeroDivisionError: empty prediction.*group 1.*\['', 'b'\].*\['x', 'y'\]"):
-        GroupMetric(picky)(["a", "", "b"], ["w", "x", "y"], np.array([[0, 2], [1, 2]]))
+
+def test_a_metric_that_cannot_score_most_groups_is_an_error_that_shows_the_first():
+    message = r"raised ZeroDivisionError: empty prediction — on group 1: .*\['', 'b'\].*; more than half of 3 groups"
+    with pytest.raises(RuntimeError, match=message):
+        GroupMetric(picky)(["a", "", "b"], ["w", "x", "y"], np.array([[0, 2], [1, 2], [1, 0]]))
 
 
-def test_a_metric_that_gives_nan_is_named_likewise():
-    with pytest.raises(RuntimeError, match="gave nan.*group 0"):
-        GroupMetric(lambda predictions, references: float("nan"))(["a"], ["b"], np.array([[0]]))
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_score_that_is_no_finite_number_is_one_that_was_not_given(value):
+    def odd(predictions, references):
+        return float(value) if predictions == ["a"] else 1.0
+
+    with pytest.raises(RuntimeError, match=f"gave {value} — on group 0"):
+        GroupMetric(odd)(["a"], ["b"], np.array([[0]]))
+    with pytest.warns(UserWarning, match=f"gave {value}"):
+        scores = GroupMetric(odd)(["a", "b"], ["b", "b"], np.array([[0], [1], [1]]))
+    np.testing.assert_array_equal(scores, [np.nan, 1, 1])
+
+
+def test_a_large_group_is_not_shown_as_a_whole():
+    with pytest.raises(RuntimeError, match=r"\(500 in all\)") as raised:
+        GroupMetric(picky)([""] * 500, ["x"] * 500, np.array([range(500)]))
+    assert len(str(raised.value)) < 1500
 
 
 def test_a_metric_that_cannot_be_loaded_names_what_can_be(monkeypatch):
@@ -131,3 +139,5 @@ def test_a_metric_that_cannot_be_loaded_names_what_can_be(monkeypatch):
 def test_something_that_is_no_metric_is_refused():
     with pytest.raises(ValueError, match="metric=3 must be"):
         GroupMetric(3)
+    with pytest.raises(ValueError, match=r"metric=BLEU is a class: pass an object of it, BLEU\(\)"):
+        GroupMetric(BLEU)

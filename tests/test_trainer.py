@@ -126,7 +126,7 @@ def count_forward_passes(trainer):
 
 def test_forced_predictions_cost_no_forward_pass(build):
     trainer = build()
-    assert count_forward_passes(trainer) == 30
+    assert count_forward_passes(trainer) == 30 + 2  # of the rehearsal
     assert len(trainer.predictions) == 4 * 128 * 2  # as many corruptions as predictions
 
 
@@ -224,8 +224,11 @@ def test_eval_loss_is_the_loss_in_force_also_where_predictions_are_generated(bui
 
 
 def test_a_metric_that_raises_midway_is_named_with_its_inputs_and_training_goes_on(build, caplog):
+    calls = []
+
     def picky(predictions, references):
-        if len(set(references)) > 1:
+        calls.append(1)
+        if len(calls) > 20:
             raise ArithmeticError("too many references")
         return 1.0
 
@@ -240,8 +243,8 @@ def test_a_metric_that_raises_midway_is_named_with_its_inputs_and_training_goes_
 
 def test_too_few_predictions_until_the_switch_are_named_and_training_goes_on(build, caplog):
     with caplog.at_level(logging.WARNING, logger="reloss_hf.trainer"):
-        build(surrogate_start=1, per_device_train_batch_size=8, max_steps=3).train()
-    assert "predictions of 8 different examples" in caplog.text
+        build(surrogate_start=2, per_device_train_batch_size=8, max_steps=3).train()
+    assert "predictions of 16 different examples" in caplog.text
 
 
 def test_a_callback_of_ones_own_decides_instead(build):

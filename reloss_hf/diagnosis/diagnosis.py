@@ -17,6 +17,7 @@ from .weights import WeightCurve, weight_curve
 _COVERAGE = 0.95
 _GROUPS_AT_ONCE = 64
 _WEIGHT_ROWS = 512
+_FEWEST = 3  # groups of a candidate that can be ordered
 
 
 @dataclass
@@ -53,7 +54,8 @@ class LossDiagnosis:
 
 @dataclass
 class Diagnosis:
-    """What `diagnose` finds; the first loss is the one before the switch."""
+    """What `diagnose` finds; the first loss is the one before the switch. Groups that the metric could not score are
+    left out, and so are those of a candidate with fewer than 3 others."""
 
     metric_name: str
     metric_signature: str | None
@@ -61,6 +63,7 @@ class Diagnosis:
     metric: Tensor
     candidates: Tensor
     losses: list[LossDiagnosis] = field(default_factory=list)
+    groups_left_out: int = 0
 
 
 def diagnose(
@@ -90,7 +93,7 @@ def diagnose(
 
     Raises:
         ValueError: there are too few predictions, or features that a loss reads are not there.
-        RuntimeError: the metric raised on a group.
+        RuntimeError: the metric could not score most of the groups.
     """
     task = task_of_features(predictions.features)
     group_size = group_size or task.group_size
@@ -102,14 +105,14 @@ def diagnose(
             raise ValueError(f"surrogate {name!r} reads {missing}, which the predictions do not hold")
     generator = torch.Generator().manual_seed(seed)
     rows, candidates = _disjoint_groups(predictions, group_size, generator)
-    scores = np.concatenate(
-        [
-            _score(metric, predictions.select(part.flatten()), group_size)
-            for part in tqdm(rows.split(_GROUPS_AT_ONCE), desc=f"Scoring by {metric.name}", disable=not progress)
-        ]
-    )
+    scores = metric(predictions.predictions, predictions.references, rows.numpy(), progress)
+    scored = _of_scored_candidates(scores, candidates)
+    rows, candidates, scores = rows[scored], candidates[scored], scores[scored.numpy()]
     draws = _draws(candidates, resamples, np.random.default_rng(seed))
-    diagnosis = Diagnosis(metric.name, metric.signature, group_size, torch.from_numpy(scores), candidates)
+    left_out = int((~scored).sum())
+    diagnosis = Diagnosis(
+        metric.name, metric.signature, group_size, torch.from_numpy(scores), candidates, groups_left_out=left_out
+    )
     baseline = None
     for name, loss in tqdm(losses.items(), desc="Measuring losses", disable=not progress):
         values = _group_losses(loss, predictions, rows)
@@ -136,7 +139,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
     if baseline.overall.high < 0:
         return [
             f"{_capitalised(base)} orders the predictions opposite to {metric}. If lower values of {metric} are "
-            "better, say so with --lower-is-better; else the predictions do not fit their references."
+            "better, say so with --lower-is-better; if higher ones are, although it is called like an error rate, with "
+            "--no-lower-is-better. Else the predictions do not fit their references."
         ]
     sentences = []
     better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
@@ -165,6 +169,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
                 f"{100 * loss.weights.rewards_lower:.0f} % of the targets. However well it orders, training on it may "
                 "unlearn them."
             )
+    if diagnosis.groups_left_out:
+        sentences.append(f"{diagnosis.groups_left_out} groups that {metric} could not score are left out.")
     if any(loss.gain.high < 0 for loss in others):
         worse = ", ".join(loss.name for loss in others if loss.gain.high < 0)
         sentences.append(f"Worse than {base} within a candidate: {worse}.")
@@ -178,20 +184,26 @@ def _disjoint_groups(predictions: Predictions, size: int, generator: torch.Gener
         rows = (predictions.candidates == candidate).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
         whole = len(rows) // size
-        if whole >= 3:
+        if whole >= _FEWEST:
             groups.append(rows[: whole * size].view(whole, size))
             numbers.append(candidate.repeat(whole))
     if not groups:
         raise ValueError(
-            f"no candidate has {3 * size} predictions, so that there are no 3 groups of {size} to be ordered: save "
-            "more predictions, or pass a smaller group size"
+            f"no candidate has {_FEWEST * size} predictions, so that there are no {_FEWEST} groups of {size} to be "
+            "ordered: save more predictions, or pass a smaller group size"
         )
     return torch.cat(groups), torch.cat(numbers)
 
 
-def _score(metric: LoadedGroupMetric, predictions: Predictions, group_size: int) -> np.ndarray:
-    groups = np.arange(len(predictions)).reshape(-1, group_size)
-    return metric(predictions.predictions, predictions.references, groups)
+def _of_scored_candidates(scores: np.ndarray, candidates: Tensor) -> Tensor:
+    """Which groups have a score, and `_FEWEST` of their candidate do."""
+    scored = torch.from_numpy(np.isfinite(scores))
+    for candidate in candidates.unique():
+        if scored[candidates == candidate].sum() < _FEWEST:
+            scored[candidates == candidate] = False
+    if not scored.any():
+        raise RuntimeError(f"the metric could score {_FEWEST} groups of no candidate: pass a larger group size")
+    return scored
 
 
 def _sample(predictions: Predictions) -> Predictions:

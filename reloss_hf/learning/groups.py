@@ -14,10 +14,32 @@ _GROUPS_OF_A_CANDIDATE = 16
 
 @dataclass
 class Groups:
-    """Scored groups by candidate: `rows` of shape `(candidates, groups, size)`, `metric` of `(candidates, groups)`."""
+    """Scored groups by candidate: `rows` of shape `(candidates, groups, size)`, `metric` of `(candidates, groups)`, NaN
+    where the metric could not score one."""
 
     rows: Tensor
     metric: Tensor
+
+    def of_scored_candidates(self) -> "Groups":
+        """Without the candidates most of whose groups could not be scored.
+
+        Raises:
+            RuntimeError: those are all.
+        """
+        kept = self.metric.isfinite().float().mean(1) >= 0.5
+        if not kept.any():
+            raise RuntimeError("the metric could score less than half of the groups of every candidate")
+        return Groups(self.rows[kept], self.metric[kept])
+
+    def scored(self) -> "Groups":
+        """In place of each group that could not be scored another of its candidate, so that candidates have equally
+        many."""
+        kept = self.of_scored_candidates()
+        order = torch.arange(kept.metric.shape[1])
+        places = [row.isfinite().nonzero().flatten() for row in kept.metric]
+        places = torch.stack([place if len(place) == len(order) else place[order % len(place)] for place in places])
+        chosen = torch.arange(len(places)).unsqueeze(1)
+        return Groups(kept.rows[chosen, places], kept.metric[chosen, places])
 
     def sample(self, count: int, generator: torch.Generator) -> "Groups":
         """About `count` of them, several of each of some candidates."""

@@ -14,10 +14,12 @@ from tqdm.auto import tqdm
 
 from ..report import HeldOutGroups, LearningReport
 from ..surrogate import Features, SurrogateLoss, weighted_mean
-from .functional import example_gradient_norms, gradient_penalty, hard_rank, soft_rank, spearman_correlation
+from .functional import gradient_penalty, hard_rank, soft_rank, spearman_correlation
 from .groups import Groups, draw_groups, smallest_data_set, split_examples
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
+from .results import json_value
+from .scale import scale_to_cross_entropy, with_logits
 
 # Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
 _MAX_HELD_OUT_GROUPS = 512
@@ -85,6 +87,11 @@ class Learner:
         self.held_out_groups: HeldOutGroups | None = None
 
     @property
+    def surrogate_name(self) -> str:
+        """The class of what is learned."""
+        return type(self._initial).__name__
+
+    @property
     def smallest_data_set(self) -> int:
         """How many different examples are needed to form one group for each purpose."""
         return smallest_data_set(self.group_size, self.held_out)
@@ -100,7 +107,7 @@ class Learner:
 
         Raises:
             ValueError: there are too few different examples.
-            RuntimeError: the metric raised on a group.
+            RuntimeError: the metric could not score most of the groups.
         """
         start = time.perf_counter()
         if not isinstance(predictions, Predictions):
@@ -112,32 +119,61 @@ class Learner:
 
         own = predictions.candidates >= 0  # corruptions are learned from, never reported on
         stopping, reporting = stopping[own[stopping]], reporting[own[reporting]]
-        learned = self._groups(predictions, learning, self.groups, generator)
-        checked = self._groups(predictions, stopping, _MAX_HELD_OUT_GROUPS, generator)
-        final = self._groups(predictions, reporting, _MAX_HELD_OUT_GROUPS, generator)
+        wanted = [(learning, self.groups), (stopping, _MAX_HELD_OUT_GROUPS), (reporting, _MAX_HELD_OUT_GROUPS)]
+        drawn = [draw_groups(predictions, rows, self.group_size, count, generator) for rows, count in wanted]
+        scored = self._score(predictions, drawn)
+        left_out = sum(int(groups.metric.isnan().sum()) for groups in scored)
+        learned, checked, final = scored[0].scored(), scored[1].scored(), scored[2].of_scored_candidates()
+        kept = final.metric.isfinite()
         varies = learned.metric.std() > 0
         steps = self._optimise(predictions, learned, checked, generator) if varies else 0
         self.surrogate.eval().requires_grad_(False)
         if varies:
-            scale_to_cross_entropy(self.surrogate, predictions)
+            last = predictions.candidates == predictions.candidates.max()
+            scale_to_cross_entropy(self.surrogate, _rows(predictions, last))
 
         self.held_out_groups = HeldOutGroups(
-            metric=final.metric.flatten(),
-            surrogate=self._group_losses(self.surrogate, predictions, final).flatten(),
-            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final).flatten(),
-            candidates=predictions.candidates[final.rows[:, :, 0]].flatten(),
+            metric=final.metric[kept],
+            surrogate=self._group_losses(self.surrogate, predictions, final)[kept],
+            cross_entropy=self._group_losses(self.surrogate.cross_entropy, predictions, final)[kept],
+            candidates=predictions.candidates[final.rows[:, :, 0]][kept],
         )
-        report = self._report(disjoint=min(final.metric.numel(), len(reporting) // self.group_size))
+        report = self._report(disjoint=min(int(kept.sum()), len(reporting) // self.group_size))
+        report.groups_left_out = left_out
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         self.surrogate.info = report.as_dict() | self._settings()
         self.surrogate.held_out = self.held_out_groups
         return report
 
+    def rehearse(self, predictions: Predictions, sample: tuple[Any, Any]) -> None:
+        """Score groups of a few predictions, and compute the objective and its gradient once, on a copy. Rows are
+        repeated where a group needs more.
+
+        Args:
+            predictions: at least one.
+            sample: a prediction and a reference that the metric scores, for a group of predictions that it cannot, such
+                as the empty ones of a model that has learned nothing yet.
+        """
+        rows = torch.arange(2 * self.group_size).view(1, 2, -1) % len(predictions)
+        lists = predictions.predictions, predictions.references
+        try:
+            self.metric(*lists, rows[0].numpy())
+        except RuntimeError:
+            mixed = ([one, *given] for one, given in zip(sample, lists, strict=True))
+            self.metric(*mixed, np.arange(self.group_size)[None] % (1 + len(predictions)))
+        groups = Groups(rows, torch.tensor([[0.0, 1.0]]))
+        initial, self.surrogate = self.surrogate, copy.deepcopy(self._initial)
+        try:
+            self._objective(predictions, groups).backward()
+        finally:
+            self.surrogate = initial
+
     def _settings(self) -> dict[str, Any]:
         names = ("groups", "groups_per_step", "steps", "patience", "learning_rate", "penalty", "held_out")
         return {
             "metric_signature": self.metric.signature,
-            "lower_is_better": self.metric.sign < 0,
+            "lower_is_better": self.metric.lower_is_better,
+            "metric_options": {name: json_value(value) for name, value in self.metric.options.items()},
             "group_size": self.group_size,
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names} | {"rank": self.rank.__name__},
@@ -158,10 +194,12 @@ class Learner:
             base_loss_name=self.surrogate.base_loss_name,
         )
 
-    def _groups(self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator) -> Groups:
-        groups = draw_groups(predictions, rows, self.group_size, count, generator)
-        scores = self.metric(predictions.predictions, predictions.references, groups.flatten(0, 1).numpy())
-        return Groups(groups, torch.from_numpy(scores).float().view(groups.shape[:2]))
+    def _score(self, predictions: Predictions, drawn: list[Tensor]) -> list[Groups]:
+        """All at once, so that the metric says once how many it could not score."""
+        rows = torch.cat([groups.flatten(0, 1) for groups in drawn])
+        scores = torch.from_numpy(self.metric(predictions.predictions, predictions.references, rows.numpy())).float()
+        parts = scores.split([groups.shape[0] * groups.shape[1] for groups in drawn])
+        return [Groups(groups, part.view(groups.shape[:2])) for groups, part in zip(drawn, parts, strict=True)]
 
     def _optimise(self, predictions: Predictions, groups: Groups, checked: Groups, generator: torch.Generator) -> int:
         """Minimise the objective, keep the weights of the best check; returns their step."""
@@ -187,7 +225,7 @@ class Learner:
 
     def _objective(self, predictions: Predictions, groups: Groups) -> Tensor:
         features = _rows(predictions, groups.rows.flatten())
-        losses, logits = _with_logits(self.surrogate, features)
+        losses, logits = with_logits(self.surrogate, features)
         scores = -self._group_means(losses, features, groups)
         return self.penalty * gradient_penalty(losses, logits) - _correlation(scores, groups.metric, self.rank)
 
@@ -201,38 +239,8 @@ class Learner:
         return weighted_mean(losses.view(groups.rows.shape), weights.view(groups.rows.shape))
 
 
-@torch.enable_grad()
-def scale_to_cross_entropy(surrogate: SurrogateLoss, predictions: Predictions) -> None:
-    """Scale a loss so that its gradient is as long as cross-entropy's for the last candidate, the model as it is at the
-    switch. Optimizers remember the scale of earlier gradients: a hand-made loss, too, wants it before it takes over.
-
-    Args:
-        surrogate: changed in place.
-        predictions: with the features that it reads.
-    """
-    features = _rows(predictions, predictions.candidates == predictions.candidates.max())
-    norms = []
-    for loss in (surrogate, surrogate.cross_entropy):
-        losses, logits = _with_logits(loss, features, surrogate)
-        norms.append(example_gradient_norms(losses, logits).square().mean().sqrt())
-    if norms[0] > 0 and norms[1] > 0:
-        with torch.no_grad():
-            surrogate.log_scale.add_((norms[1] / norms[0]).log())
-
-
 def _rows(predictions: Predictions, rows: Tensor) -> Features:
     return {name: value[rows] for name, value in predictions.features.items()}
-
-
-def _with_logits(
-    loss: Callable, features: Features, surrogate: SurrogateLoss | None = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The losses, and the logits, behind every score of the model, that they are differentiable in."""
-    surrogate = surrogate or loss
-    scores = [name for name in surrogate.scores if name in features]
-    logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in scores}
-    losses = loss(features | {name: surrogate.from_logits(value) for name, value in logits.items()})
-    return losses, tuple(logits.values())
 
 
 def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:

@@ -1,15 +1,19 @@
 """Metrics scored on groups of examples, so that a metric which does not decompose is still the metric."""
 
-import math
-import numbers
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import evaluate
 import numpy as np
 from sacrebleu.metrics.base import Metric as SacreMetric
+from tqdm.auto import tqdm
 
-LoadedMetric = evaluate.EvaluationModule | SacreMetric | Callable[[list, list], Any]
+from .calling import LoadedMetric, VectorisedMetric, call_of, kept_numpy_state, name_of
+from .results import is_error_rate, number_of
+
+# Above this share of groups that a metric cannot score, the fault is the metric's, or the user's, and not the groups'.
+_MOST = 0.5
+_SHOWN = 400
 
 
 class LoadedGroupMetric:
@@ -17,112 +21,129 @@ class LoadedGroupMetric:
     knows metrics by name, too.
 
     Args:
-        metric: an `evaluate` module, a sacrebleu metric, or a function `(predictions, references) -> float`.
+        metric: an `evaluate` module, or several combined; a sacrebleu metric; or a function
+            `(predictions, references) -> float`.
         key: which number of the metric's result to use; see `GroupMetric`.
-        lower_is_better: for error rates; the score is negated.
+        lower_is_better: whether the score is negated; None negates those that are named for errors.
+        options: passed to the metric.
         main_key: the number that the metric is known for: used where there is no `key`, and neither "score" nor the
             metric's name is one.
+
+    Attributes:
+        options: that were given for it.
+        result_key: the number of the result that is used, once something was scored; None where it is one number.
     """
 
     def __init__(
         self,
         metric: LoadedMetric,
         key: str | None = None,
-        lower_is_better: bool = False,
+        lower_is_better: bool | None = None,
+        options: Mapping[str, Any] | None = None,
         main_key: str | None = None,
     ):
-        self.metric, self.key, self.main_key = metric, key, main_key
-        self.sign = -1.0 if lower_is_better else 1.0
+        self.metric, self.key, self.options, self.main_key = metric, key, dict(options or {}), main_key
+        self.result_key = key
+        self._lower_is_better = lower_is_better
+        if not isinstance(metric, SacreMetric):
+            self._call = call_of(metric, self.options)
+        elif self.options:
+            name = type(metric).__name__
+            raise ValueError(f"metric_options={self.options} come too late for a {name} that is made: pass {name}(...)")
 
     @property
     def name(self) -> str:
         """The metric's name, for logs and model cards."""
-        return f"{self._metric_name}:{self.key}" if self.key else self._metric_name.lower()
+        name = name_of(self.metric)
+        return f"{name}:{self.key}" if self.key else name.lower()
 
     @property
     def signature(self) -> str | None:
         """sacrebleu's signature, once something was scored; None of other metrics."""
         return str(self.metric.get_signature()) if isinstance(self.metric, SacreMetric) else None
 
-    def __call__(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray:
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether lower values of the metric are better, so that scores are negated: what was passed, or else what the
+        name of the metric says, or that of the number in its result."""
+        if self._lower_is_better is not None:
+            return self._lower_is_better
+        return is_error_rate(name_of(self.metric)) or (self.result_key is not None and is_error_rate(self.result_key))
+
+    def __call__(
+        self, predictions: Sequence, references: Sequence, groups: np.ndarray, progress: bool = False
+    ) -> np.ndarray:
         """The metric of every group.
 
         Args:
             predictions: one prediction for each example, in the metric's own format.
             references: one reference for each example, likewise; a string where the metric accepts lists too.
             groups: integers of shape `(groups, size)`, rows of `predictions`.
+            progress: whether to show a progress bar.
 
         Returns:
-            float64, shape `(groups,)`; higher is better.
+            float64, shape `(groups,)`; higher is better. NaN for a group on which the metric raised, or gave NaN or
+            infinity; one warning counts them and shows the first.
 
         Raises:
-            RuntimeError: the metric raised, or gave NaN, on a group; the message names the group and its inputs.
+            RuntimeError: so it was on more than half of the groups; the message shows the first, with its inputs.
         """
-        score = self._sacrebleu_scorer if isinstance(self.metric, SacreMetric) else self._generic_scorer
-        score_group = score(predictions, references)
-        scores = np.empty(len(groups))
-        for number, rows in enumerate(groups):
-            try:
-                scores[number] = score_group(rows)
-            except Exception as error:
-                raise RuntimeError(
-                    f"metric {self.name!r} raised {type(error).__name__}: {error} — on group {number}: "
-                    f"predictions={[predictions[row] for row in rows]!r}, "
-                    f"references={[references[row] for row in rows]!r}"
-                ) from error
-        return self.sign * scores
+        at_once = self._scores_at_once(predictions, references, groups)
+        if at_once is not None:
+            return -at_once if self.lower_is_better else at_once
+        is_sacre = isinstance(self.metric, SacreMetric)
+        score_group = (self._sacrebleu_scorer if is_sacre else self._scorer)(predictions, references)
+        scores, failures = np.full(len(groups), np.nan), []
+        most = _MOST * len(groups)
+        with kept_numpy_state():
+            for number, rows in enumerate(tqdm(groups, desc=f"Scoring by {self.name}", disable=not progress)):
+                try:
+                    scores[number] = score_group(rows)
+                except Exception as error:
+                    failures.append((number, error))
+                if len(failures) > most:
+                    break
+        if failures:
+            number, error = failures[0]
+            inputs = (_shown([values[row] for row in groups[number]]) for values in (predictions, references))
+            what = "raised {}: {} — on group {}: predictions={}, references={}".format(
+                type(error).__name__, error, number, *inputs
+            )
+            if len(failures) > most:
+                also = f"; more than half of {len(groups)} groups cannot be scored" if len(groups) > 1 else ""
+                raise RuntimeError(f"metric {self.name!r} {what}{also}") from error
+            warnings.warn(
+                f"metric {self.name!r} could not score {len(failures)} of {len(groups)} groups, which are left out; "
+                f"it {what}",
+                stacklevel=2,
+            )
+        return -scores if self.lower_is_better else scores
 
-    @property
-    def _metric_name(self) -> str:
-        name = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", type(self.metric).__name__)
-        return str(name)
+    def _scores_at_once(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray | None:
+        if not isinstance(self.metric, VectorisedMetric) or len(groups) == 1:
+            return None
+        rows = np.asarray(groups)
+        scores = self.metric.scores(np.asarray(predictions)[rows], np.asarray(references)[rows])
+        return scores if scores is not None and np.isfinite(scores).all() else None
 
     def _sacrebleu_scorer(self, predictions: Sequence[str], references: Sequence) -> Callable:
         width = max((1 if isinstance(reference, str) else len(reference) for reference in references), default=1)
         rows = [[reference] if isinstance(reference, str) else list(reference) for reference in references]
         streams = [[row[i] if i < len(row) else None for row in rows] for i in range(width)]
         statistics = np.array(self.metric._extract_corpus_statistics(list(predictions), streams), dtype=object)
-        return lambda group: self.metric._aggregate_and_compute(statistics[group].tolist()).score
+        return lambda group: number_of(self.metric._aggregate_and_compute(statistics[group].tolist()).score)[0]
 
-    def _generic_scorer(self, predictions: Sequence, references: Sequence) -> Callable:
-        if not isinstance(self.metric, evaluate.EvaluationModule):
-            compute = self.metric
-        else:
-            # `compute` writes an Arrow file for each call; `_compute` is the method that a module implements.
-            wrap = _takes_reference_lists(self.metric)
+    def _scorer(self, predictions: Sequence, references: Sequence) -> Callable:
+        main_keys = [key for key in ("score", name_of(self.metric), self.main_key) if key]
 
-            def compute(predictions, references):
-                references = [[r] if wrap and isinstance(r, str) else r for r in references]
-                return self.metric._compute(predictions=predictions, references=references)
+        def score(group) -> float:
+            result = self._call([predictions[row] for row in group], [references[row] for row in group])
+            number, self.result_key = number_of(result, self.key, main_keys)
+            return number
 
-        return lambda group: self._number(
-            compute([predictions[row] for row in group], [references[row] for row in group])
-        )
-
-    def _number(self, result: Any) -> float:
-        if isinstance(result, dict):
-            result = result[self._result_key(result)]
-        if not isinstance(result, numbers.Real | np.ndarray) or np.size(result) != 1:
-            raise ValueError(f"the metric gave {result!r} instead of a number")
-        if not math.isfinite(result):
-            raise ValueError(f"the metric gave {float(result)}")
-        return float(result)
-
-    def _result_key(self, result: dict) -> str:
-        names = [name for name, value in result.items() if isinstance(value, numbers.Real)]
-        if self.key is not None:
-            if self.key not in names:
-                raise ValueError(f"metric_key={self.key!r} is not in the metric's result; pass one of {names}")
-            return self.key
-        if len(names) == 1:
-            return names[0]
-        for name in ("score", self._metric_name, self.main_key):
-            if name in names:
-                return name
-        raise ValueError(f"the metric's result has several numbers, {names}: name one of them by metric_key=")
+        return score
 
 
-def _takes_reference_lists(module: evaluate.EvaluationModule) -> bool:
-    """Whether a module has no schema in which a reference is a plain string."""
-    schemas = module.features if isinstance(module.features, list) else [module.features]
-    return not any(getattr(schema.get("references"), "dtype", None) == "string" for schema in schemas)
+def _shown(values: list) -> str:
+    text = repr(values)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(values)} in all)"

@@ -212,11 +212,13 @@ def _facts(surrogate: Described) -> list[tuple[str, str]]:
     facts = [
         ("metric", info.get("metric")),
         ("its settings", info.get("metric_signature") and f"`{info['metric_signature']}`"),
+        ("its options", json.dumps(info["metric_options"]) if info.get("metric_options") else None),
         ("its direction", "lower is better; negated" if info.get("lower_is_better") else None),
         ("source model", _of(training.get("model"), training.get("model_class"))),
         ("source data", _of(training.get("dataset"), training.get("dataset_config"), training.get("split"))),
         ("predictions", _of(info.get("examples"), training.get("predictions"))),
         ("held-out groups", info.get("held_out_groups")),
+        ("groups it could not score", info.get("groups_left_out") or None),
         ("group size", info.get("group_size")),
         ("stopped at step", info.get("steps")),
         ("seed", info.get("seed")),

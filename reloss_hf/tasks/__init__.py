@@ -1,17 +1,19 @@
 """Tasks: a folder each, named here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, Inputs, NamedMetric, Task, class_names, is_known_as
+from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task
+from .classification.task import ClassificationTask
+from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
 from .token_sequence.task import TokenSequenceTask
 
-TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask)
+TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)
 
 # Of all models with a head that transformers knows.
 _KNOWN_CLASSES = class_names(*(name for name in dir(modeling_auto) if name.startswith("MODEL_FOR_")))
@@ -26,7 +28,7 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
     """
     if name is not None:
         return _named(name)
-    for module in _model_and_wrapped(model):
+    for module in model_and_wrapped(model):
         found = _only(type(model).__name__, [task for task in TASKS if task.handles(module)])
         if found is not None:
             return found
@@ -84,19 +86,6 @@ def _named(name: str) -> type[Task]:
     return found
 
 
-def _model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The model, then what it wraps: by PEFT, or as its only child."""
-    while True:
-        yield model
-        children = list(model.children())
-        if hasattr(model, "get_base_model"):
-            model = model.get_base_model()
-        elif len(children) == 1:
-            model = children[0]
-        else:
-            return
-
-
 def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:
     if len(tasks) > 1:
         raise ValueError(
@@ -112,6 +101,7 @@ def _names() -> list[str]:
 __all__ = [
     "TASKS",
     "Candidate",
+    "CandidateTask",
     "Inputs",
     "NamedMetric",
     "SurrogateLoss",

@@ -66,3 +66,18 @@ def test_a_metric_of_the_wrong_direction_and_a_constant_one_are_said_in_words():
     assert "opposite to bleu" in verdict(wrong)[0]
     constant = diagnose(synthetic(), GroupMetric(lambda p, r: 1.0), resamples=50, progress=False)
     assert "nothing can be said" in verdict(constant)[0]
+
+
+def test_groups_that_the_metric_cannot_score_are_left_out_of_the_diagnosis():
+    def picky(predictions, references):
+        if "wrong wrong wrong" in predictions[0]:
+            raise ZeroDivisionError("hopeless")
+        return GroupMetric("sacrebleu")(predictions, references, [range(len(predictions))])[0]
+
+    with pytest.warns(UserWarning, match="could not score"):
+        found = diagnose(synthetic(), GroupMetric(picky), resamples=50, progress=False)
+    assert found.groups_left_out > 3
+    assert found.metric.isfinite().all()
+    assert f"{found.groups_left_out} groups that picky could not score are left out." in verdict(found)
+    assert len(found.metric) == len(found.candidates) == len(found.losses[0].losses) == 100 - found.groups_left_out
+    assert found.losses[0].within.low < found.losses[0].within.value < found.losses[0].within.high

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ from scipy.stats import spearmanr
 from synthetic import synthetic
 
 from reloss_hf import (
+    GroupMetric,
+    LearningReport,
     NgramSurrogate,
     SurrogateLearner,
     SurrogateLoss,
@@ -14,7 +17,7 @@ from reloss_hf import (
     sorting_network_rank,
 )
 from reloss_hf.learning.functional import example_gradient_norms
-from reloss_hf.learning.groups import split_examples
+from reloss_hf.learning.groups import Groups, draw_groups, split_examples
 
 
 def learner(metric="sacrebleu", surrogate="NgramSurrogate", **changes):
@@ -71,8 +74,65 @@ def test_a_constant_metric_is_an_objection_and_not_a_crash():
 
 
 def test_a_metric_of_the_wrong_direction_is_an_objection_that_names_the_remedy():
-    report = learner("ter", steps=20).learn(synthetic())
+    report = learner(GroupMetric("ter", lower_is_better=False), steps=20).learn(synthetic())
     assert "lower_is_better=True" in report.objection
+
+
+def test_an_error_rate_is_learned_without_being_told_so():
+    learner_ = learner("ter", steps=20)
+    report = learner_.learn(synthetic())
+    assert report.spearman_cross_entropy > 0.3
+    assert learner_.surrogate.info["lower_is_better"] is True
+
+
+def test_groups_that_the_metric_cannot_score_take_no_part_and_are_counted():
+    def picky(predictions, references):
+        if "wrong wrong wrong" in predictions[0]:
+            raise ZeroDivisionError("hopeless")
+        return GroupMetric("sacrebleu")(predictions, references, [range(len(predictions))])[0]
+
+    learner_ = learner(picky)
+    with pytest.warns(UserWarning, match="could not score") as warned:
+        report = learner_.learn(synthetic())
+    assert len(warned) == 1
+    found = int(re.search(r"could not score (\d+) of", str(warned[0].message)).group(1))
+    assert report.groups_left_out == learner_.surrogate.info["groups_left_out"] == found > 50
+    groups = learner_.held_out_groups
+    assert groups.metric.isfinite().all()
+    assert len(groups.metric) == len(groups.surrogate) == len(groups.candidates) == report.held_out_groups < 512
+    assert report.spearman > report.spearman_cross_entropy + 0.05
+
+
+def test_a_candidate_most_of_whose_groups_cannot_be_scored_takes_no_part():
+    predictions = synthetic()
+    predictions.predictions = [
+        "" if candidate == 0 else text
+        for candidate, text in zip(predictions.candidates.tolist(), predictions.predictions, strict=True)
+    ]
+
+    def picky(predictions, references):
+        return sum(p == r for p, r in zip(predictions, references, strict=True)) / len("".join(predictions))
+
+    learner_ = learner(picky, steps=20)
+    with pytest.warns(UserWarning, match="ZeroDivisionError"):
+        learner_.learn(predictions)
+    assert learner_.held_out_groups.candidates.unique().tolist() == [1, 2, 3]
+
+
+def test_in_the_place_of_a_group_without_a_score_stands_another_of_its_candidate():
+    rows = torch.arange(18).view(3, 3, 2)
+    nan = float("nan")
+    groups = Groups(rows, torch.tensor([[1.0, 2, 3], [4, nan, 5], [nan, nan, 6]])).scored()
+    assert groups.metric.tolist() == [[1, 2, 3], [4, 5, 4]]
+    assert groups.rows.tolist() == [rows[0].tolist(), [rows[1, i].tolist() for i in (0, 2, 0)]]
+    with pytest.raises(RuntimeError, match="less than half of the groups of every candidate"):
+        Groups(rows, torch.full((3, 3), nan)).scored()
+
+
+def test_a_report_that_was_saved_without_the_count_loads(learned):
+    saved = learned[1].as_dict()
+    del saved["groups_left_out"]
+    assert LearningReport(**saved).groups_left_out == 0
 
 
 def test_a_surrogate_no_better_than_cross_entropy_is_an_objection():
@@ -103,7 +163,8 @@ def test_no_example_is_both_learned_from_and_reported_on():
 def test_groups_never_mix_candidates():
     predictions = synthetic()
     generator = torch.Generator().manual_seed(0)
-    groups = learner()._groups(predictions, torch.arange(len(predictions)), 100, generator)
+    groups = draw_groups(predictions, torch.arange(len(predictions)), 8, 100, generator)
+    groups = learner()._score(predictions, [groups])[0]
     for drawn, shape in ((groups, (4, 25, 8)), (groups.sample(32, generator), (2, 16, 8))):
         candidates = predictions.candidates[drawn.rows]
         assert drawn.rows.shape == shape

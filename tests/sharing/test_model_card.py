@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from synthetic import synthetic
 
 from reloss_hf import NgramSurrogate, SurrogateLearner, SurrogateLoss
-from reloss_hf.origin import training_origin
+from reloss_hf.run.origin import training_origin
 from reloss_hf.sharing.model_card import write_model_card
 
 

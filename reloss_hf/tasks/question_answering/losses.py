@@ -13,6 +13,8 @@ starts and ends at the null position (the `[CLS]` token). The overlap of two spa
 | `null_mask` | `(n, L)` | the null position |
 | `gold_spans` | `(n, G, 2)` | start and end, inclusive, of the gold answers; where there are fewer, the null position |
 
+A window without a position, whose answer lies behind its end, does not count.
+
 The first gold answer is the one of cross-entropy, and that whose overlap is counted.
 
 | loss | learned | reads | never raised by probability that moves to the gold |
@@ -65,6 +67,11 @@ class SpanSurrogate(SurrogateLoss):
     @staticmethod
     def cross_entropy(features: Features) -> Tensor:
         return -gold_log_probs(features).mean(1)
+
+    @staticmethod
+    def weights(features: Features) -> Tensor:
+        """1 for each window, 0 where its answer lies behind its end."""
+        return features["position_mask"].any(1).float()
 
     @staticmethod
     def to_logits(log_probs: Tensor) -> Tensor:

@@ -10,10 +10,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ _FEATURES = (
     "start_positions",
     "end_positions",
     "gold_spans",
+    "context_span",
     "null_position",
     "example_id",
     "answerable",
@@ -48,20 +51,26 @@ def prepare_features(
     Returns:
         One row a window: the model's inputs; `start_positions` and `end_positions`, both at the null position (the
         `[CLS]` token) where the answer is not in the window; `gold_spans`, the starts and ends of all gold
-        answers in the window, filled up with the null position to as many as any question has; `null_position`;
-        `example_id`; `answerable`, whether the question has an answer; `offset_mapping`, the characters of each token,
-        None outside the context.
+        answers in the window, filled up with the null position to as many as any question has; `context_span`, the
+        first and the last token of the context; `null_position`; `example_id`; `answerable`, whether the question has
+        an answer; `offset_mapping`, the characters of each token, None outside the context.
 
     Raises:
-        ValueError: a column is missing, an id occurs twice, the tokenizer is slow, or no example is left. Examples
-            whose question leaves no room for the context, or whose answers do not lie where they say, are dropped with
-            a warning.
+        ValueError: examples is no `datasets.Dataset`, a column is missing or holds something else, an id occurs twice,
+            the tokenizer is slow, or no example is left. Examples whose question leaves no room for the context, or
+            whose answers do not lie where they say, are dropped with a warning.
     """
     if not tokenizer.is_fast:
         raise ValueError(f"tokenizer={type(tokenizer).__name__} is slow and knows no offsets: pass a fast tokenizer")
+    if not isinstance(examples, datasets.Dataset):
+        raise ValueError(
+            f"examples is a {type(examples).__name__}: pass one datasets.Dataset, which Dataset.from_list makes of rows"
+        )
     missing = [name for name in _COLUMNS if name not in examples.column_names]
     if missing:
         raise ValueError(f"examples has no columns {missing}, only {examples.column_names}")
+    for name in _COLUMNS:
+        _require_values(name, examples[name])
     repeated = [name for name, count in Counter(examples["id"]).items() if count > 1]
     if repeated:
         raise ValueError(f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}")
@@ -78,9 +87,43 @@ def prepare_features(
 
 def null_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token whose position stands for "no answer": `[CLS]`, or the start of the sequence; -1 if it has neither, and
-    the first position stands for it."""
+    the first token of the question stands for it, or the last one where the question comes last."""
     ids = (tokenizer.cls_token_id, tokenizer.bos_token_id)
     return next((token for token in ids if token is not None), -1)
+
+
+class GoldSpansCollator:
+    """A data collator for windows of joined data sets, whose `gold_spans` have room for unequally many answers: it
+    fills them up with -1, then calls the given one."""
+
+    def __init__(self, data_collator: Callable):
+        self.data_collator = data_collator
+
+    def __call__(self, rows: list[Any]) -> Any:
+        if all(isinstance(row, Mapping) and "gold_spans" in row for row in rows):
+            most = max(len(row["gold_spans"]) for row in rows)
+            if any(len(row["gold_spans"]) < most for row in rows):
+                rows = [{**row, "gold_spans": _filled_up(row["gold_spans"], most)} for row in rows]
+        return self.data_collator(rows)
+
+
+def _filled_up(spans: Any, count: int) -> list[list[int]]:
+    spans = torch.as_tensor(spans).tolist()
+    return spans + [[-1, -1]] * (count - len(spans))
+
+
+def _require_values(name: str, values: Sequence[Any]) -> None:
+    for place, value in enumerate(values):
+        if name == "answers":
+            lists = value.values() if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value) else [None]
+            fits = all(isinstance(found, (list, tuple, np.ndarray)) for found in lists)
+            wanted = "a dict of the lists 'text' and 'answer_start'"
+        elif name == "id":
+            fits, wanted = value is not None, "a name"
+        else:
+            fits, wanted = isinstance(value, str), "text"
+        if not fits:
+            raise ValueError(f"the column {name!r} of examples holds {value!r} in row {place}: it has to be {wanted}")
 
 
 def _without_long_questions(
@@ -141,13 +184,16 @@ def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int
         in_context = [sequence == int(on_right) for sequence in encoded.sequence_ids(window)]
         mapping = [pair if inside else None for pair, inside in zip(offsets[window], in_context, strict=True)]
         tokens, null_token = encoded["input_ids"][window], null_token_id(tokenizer)
-        null = tokens.index(null_token) if null_token in tokens else 0
+        text = [place for place, attended in enumerate(encoded[window].attention_mask) if attended]
+        null = next((place for place in text if tokens[place] == null_token), text[0] if on_right else text[-1])
+        context = [place for place, inside in enumerate(in_context) if inside]
         spans = [_gold_tokens(mapping, pair) or (null, null) for pair in characters] or [(null, null)]
         start, end = spans[0]
         inside = [span for span in spans if span[0] != null]
         features["start_positions"].append(start)
         features["end_positions"].append(end)
         features["gold_spans"].append(inside + [(null, null)] * (golds - len(inside)))
+        features["context_span"].append([context[0], context[-1]])
         features["null_position"].append(null)
         features["example_id"].append(batch["id"][row])
         features["answerable"].append(bool(characters))

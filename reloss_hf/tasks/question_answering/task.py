@@ -1,7 +1,7 @@
 """Extractive question answering: models that give each position a score as the start and as the end of the answer."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import datasets
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, NamedMetric, Task, class_names, is_known_as, uniform_draws
+from ..base import Candidate, Inputs, NamedMetric, Task, uniform_draws
+from ..models import class_names, is_known_as, is_one_of, named_outputs
 from .losses import AnswersCrossEntropy, AnswersSurrogate, ExpectedF1Loss, SpanCrossEntropy
-from .preparation import null_token_id
+from .preparation import GoldSpansCollator
 from .scores import squad, squad_v2
 from .spans import best_spans
+from .windows import context_and_null, gold_spans, has_gold, span_texts
 
 # A corrupted start or end lies mostly so many tokens from where it was, so that overlaps of all degrees occur.
 _NEAR = 6
@@ -32,12 +34,16 @@ class QuestionAnsweringTask(Task):
     same whenever the window is predicted, and differs between windows.
 
     Windows whose answer lies elsewhere, or nowhere, have the null position as their gold answer. Metrics that cannot
-    score a question without an answer, such as `squad`, learn from the other windows alone.
+    score a question without an answer, such as `squad`, learn from the other windows alone. Windows whose answer lies
+    behind their end, as in data whose answers were cut off, take no part in a loss, as in that of the models; a
+    position below 0 is 0, as for them.
     """
 
     name = "question_answering"
     does = "answers questions with a span"
-    columns = ("gold_spans",)
+    columns = ("gold_spans", "context_span")
+    labels = ("start_positions", "end_positions")
+    logits = ("start_logits", "end_logits")
     default_surrogate = AnswersSurrogate
     default_loss = AnswersCrossEntropy
     hand_made = (SpanCrossEntropy, ExpectedF1Loss)
@@ -48,9 +54,18 @@ class QuestionAnsweringTask(Task):
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
-        if processing_class is None:
-            raise ValueError("processing_class=None, but it tells where the context of a window is: pass the tokenizer")
+        if self.processing_class is None:
+            name = None if processing_class is None else type(processing_class).__name__
+            raise ValueError(
+                f"processing_class={name}, but it tells where the context of a window is: pass the tokenizer, or a "
+                "processor that has one"
+            )
         self.scores_null = True
+
+    def of(self, model: torch.nn.Module) -> "QuestionAnsweringTask":
+        other = super().of(model)
+        other.scores_null = self.scores_null
+        return other
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -58,10 +73,28 @@ class QuestionAnsweringTask(Task):
 
     @classmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
-        return hasattr(outputs, "keys") and {"start_logits", "end_logits"} <= set(outputs)
+        start, end = named_outputs(outputs, cls.logits).values()
+        named = hasattr(outputs, "keys") or "start_positions" in inputs
+        return named and start is not None and end is not None and start.ndim == end.ndim == 2
+
+    @classmethod
+    def knows(cls, model: torch.nn.Module) -> bool:
+        return is_one_of(model, _CLASSES)
+
+    def look_at(self, outputs: Any, inputs: Inputs) -> None:
+        for name, logits in named_outputs(outputs, self.logits).items():
+            shape = tuple(inputs["input_ids"].shape)
+            if logits.ndim != 2 or logits.shape[1] < shape[1]:
+                raise ValueError(
+                    f"the model gives {name} of shape {tuple(logits.shape)} for input_ids of shape {shape}: a loss on "
+                    "spans needs one for each position"
+                )
+
+    def collator(self, data_collator: Callable) -> Callable:
+        return data_collator if isinstance(data_collator, GoldSpansCollator) else GoldSpansCollator(data_collator)
 
     def require_labels(self, inputs: Inputs) -> None:
-        missing = [name for name in ("start_positions", "end_positions") if inputs.get(name) is None]
+        missing = [name for name in (*self.labels, "input_ids") if inputs.get(name) is None]
         if missing:
             raise ValueError(
                 f"the batch has no {missing}, only {sorted(inputs)}: make features with reloss_hf.prepare_features"
@@ -71,29 +104,25 @@ class QuestionAnsweringTask(Task):
         return len(inputs["start_positions"])
 
     def weight(self, inputs: Inputs) -> Tensor:
-        return torch.tensor(self.batch_size(inputs))
-
-    def without_labels(self, inputs: Inputs) -> Inputs:
-        labels = ("start_positions", "end_positions", *self.columns)
-        return {name: value for name, value in inputs.items() if name not in labels}
+        return has_gold(inputs).sum()
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        start, end = _span_logits(outputs)
+        start, end = self._span_logits(self.with_logits(model, outputs, inputs))
         return self._features(start, end, inputs)
 
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
         rows = slice(len(seeds))
-        start, end = (logits[rows].detach() for logits in _span_logits(outputs))
+        start, end = (logits[rows].detach() for logits in self._span_logits(outputs))
         inputs = {name: value[rows] for name, value in inputs.items() if isinstance(value, Tensor)}
         return Predictions.concatenate(
             [self._predictions_by(candidate, start, end, inputs, seeds) for candidate in candidates]
         )
 
-    def require_generation(self) -> NoReturn:
+    def require_generation(self, reads: tuple[str, ...] = ()) -> NoReturn:
         raise ValueError(
             "a question-answering model generates nothing: its logits are its prediction; use "
             "surrogate_predictions='forced'"
@@ -129,47 +158,39 @@ class QuestionAnsweringTask(Task):
             start, end = self._swap_positions(start, end, features, candidate, seeds)
             features = self._features(start, end, inputs)
         predicted = self._decode_spans(start, end, features)
+        kept = has_gold(inputs)
         if not self.scores_null:
-            answerable = ~features["null_mask"].gather(1, features["gold_spans"][:, 0, :1]).squeeze(1)
-            features, predicted = {k: v[answerable] for k, v in features.items()}, predicted[answerable]
-            inputs = {k: v[answerable] for k, v in inputs.items()}
+            kept = kept & ~features["null_mask"].gather(1, features["gold_spans"][:, 0, :1]).squeeze(1)
+        features, predicted = {name: value[kept] for name, value in features.items()}, predicted[kept]
+        inputs = {name: value[kept] for name, value in inputs.items() if len(value) == len(kept)}
         return self._predictions(features, predicted, inputs, candidate)
 
     def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
-        context_mask, null_mask = self._masks(inputs)
-        gold_spans = inputs.get("gold_spans")
-        if gold_spans is None:
-            gold_spans = torch.stack([inputs["start_positions"], inputs["end_positions"]], dim=1).unsqueeze(1)
+        further = start_logits.shape[1] - inputs["input_ids"].shape[1]
+        context_mask, null_mask = (torch.nn.functional.pad(mask, (0, further)) for mask in self._masks(inputs))
         return {
             "start_log_probs": start_logits.float().log_softmax(-1),
             "end_log_probs": end_logits.float().log_softmax(-1),
-            "position_mask": torch.ones_like(context_mask),
+            "position_mask": has_gold(inputs)[:, None].expand_as(context_mask),
             "context_mask": context_mask,
             "null_mask": null_mask,
-            "gold_spans": gold_spans,
+            "gold_spans": gold_spans(inputs, null_mask),
         }
 
     def _masks(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Where the context and the null position are, read from the special tokens around question and context.
+        return context_and_null(inputs, self.processing_class)
 
-        As in `prepare_features`, the context follows the question if the tokenizer pads to the right, and precedes it
-        if to the left.
-        """
-        tokenizer, ids = self.processing_class, inputs["input_ids"]
-        names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
-        special = {getattr(tokenizer, name) for name in names} - {None}
-        text = ~torch.isin(ids, torch.tensor(sorted(special), device=ids.device))
-        if inputs.get("attention_mask") is not None:
-            text &= inputs["attention_mask"].bool()
-        runs = (text & ~torch.nn.functional.pad(text, (1, 0))[:, :-1]).cumsum(1)
-        last = runs.amax(1, keepdim=True)
-        question = 1 if tokenizer.padding_side == "right" else last
-        context = text & ((runs != question) | (last == 1))
-        null = ids == null_token_id(tokenizer)
-        null &= null.cumsum(1) == 1
-        without = ~null.any(1)
-        null[without, 0] = True
-        return context, null
+    def _span_logits(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        self._require_logits(outputs)
+        return tuple(named_outputs(outputs, self.logits).values())
+
+    def _require_logits(self, outputs: Any) -> None:
+        if any(logits is None for logits in named_outputs(outputs, self.logits).values()):
+            names = sorted(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
+            raise ValueError(
+                f"the model's output has no 'start_logits' and 'end_logits', only {names}: models that search for the "
+                "answer by beam, such as XLNetForQuestionAnswering, are not supported; use its ...Simple class"
+            )
 
     def _decode_spans(self, start: Tensor, end: Tensor, features: dict[str, Tensor]) -> Tensor:
         """The answers, shape `(n, 2)`: the best span in the context, or the null position where that is better."""
@@ -227,28 +248,24 @@ class QuestionAnsweringTask(Task):
             {name: value.detach().cpu() for name, value in features.items()},
             [
                 _prediction(*row)
-                for row in zip(names, self._texts(ids, predicted), null_probabilities.squeeze(1).tolist(), strict=True)
+                for row in zip(
+                    names,
+                    self._texts(ids, predicted),
+                    null_probabilities.squeeze(1).tolist(),
+                    strict=True,
+                )
             ],
             [
-                _reference(name, self._texts([window] * len(spans), spans), [start for start, _ in spans])
+                _reference(
+                    name, span_texts(self.processing_class, [window] * len(spans), spans), [start for start, _ in spans]
+                )
                 for name, window, spans in zip(names, ids, answers, strict=True)
             ],
             torch.full((len(ids),), candidate.id),
         )
 
     def _texts(self, ids: list[list[int]], spans: Sequence[Sequence[int]]) -> list[str]:
-        """The text of a span of each row; `""` for an empty one."""
-        tokens = [window[span[0] : span[1] + 1] if span else [] for window, span in zip(ids, spans, strict=True)]
-        return [text.strip() for text in self.processing_class.batch_decode(tokens)]
-
-
-def _span_logits(outputs: Any) -> tuple[Tensor, Tensor]:
-    if "start_logits" not in outputs or "end_logits" not in outputs:
-        raise ValueError(
-            f"the model's output has no 'start_logits' and 'end_logits', only {sorted(outputs)}: models that search "
-            "for the answer by beam, such as XLNetForQuestionAnswering, are not supported; use its ...Simple class"
-        )
-    return outputs["start_logits"], outputs["end_logits"]
+        return span_texts(self.processing_class, ids, spans)
 
 
 def _window_id(tokens: list[int], gold: list[int], padding: int | None) -> str:

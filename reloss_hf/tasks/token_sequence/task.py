@@ -1,31 +1,46 @@
 """Models that generate text: encoder-decoder and decoder-only."""
 
-import copy
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from sacrebleu.metrics import BLEU, CHRF, TER
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import EncoderDecoderModel
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
+from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, NamedMetric, Task, uniform_draws
+from ..base import Candidate, Inputs, NamedMetric, Task
+from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, prompt_has_logits, takes
+from .features import aligned, first_equal, swap_with_rival, target_log_probs, targets_of, to_the_left
+from .generation import decode, encoded_source, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 
-# How many tokens beyond the length of the longest target the model may generate.
-_EXTRA_TOKENS = 8
 # How many outputs of an example a loss on sampled outputs compares.
 _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
+_FAMILIAR = class_names("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
+# Decoder-only models of transformers whose loss takes the labels as they stand, without moving them by one position.
+_UNSHIFTED = frozenset(
+    {
+        "BartForCausalLM", "BigBirdPegasusForCausalLM", "BlenderbotForCausalLM", "BlenderbotSmallForCausalLM",
+        "CpmAntForCausalLM", "FlaubertWithLMHeadModel", "MBartForCausalLM", "MarianForCausalLM", "MvpForCausalLM",
+        "PLBartForCausalLM", "PegasusForCausalLM", "ProphetNetForCausalLM", "TrOCRForCausalLM", "WhisperForCausalLM",
+        "XLMWithLMHeadModel", "XLNetLMHeadModel",
+    }
+)  # fmt: skip
 
 
 class TokenSequenceTask(Task):
-    """Targets are the tokens of `labels`; -100 marks padding and prompts. See `losses` for the features."""
+    """Targets are the tokens of `labels`; -100, or any negative number, marks padding and prompts. See `losses` for the
+    features.
+
+    What the class of a model does not tell is read from the first batch: whether its loss moves labels by one position,
+    and whether it gives its logits without labels, too.
+    """
 
     name = "token_sequence"
     does = "generates text"
@@ -36,16 +51,32 @@ class TokenSequenceTask(Task):
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
     metrics: ClassVar = {
         # force: no warning about text that looks tokenised, of which early predictions are full
-        "sacrebleu": NamedMetric(partial(BLEU, force=True), replaces_module=True),
+        "sacrebleu": NamedMetric(
+            partial(BLEU, force=True),
+            replaces_module=True,
+            options_of_module={"use_effective_order": "effective_order"},
+        ),
         "chrf": NamedMetric(CHRF, replaces_module=True),
-        "ter": NamedMetric(TER, replaces_module=True),
+        "ter": NamedMetric(
+            TER,
+            replaces_module=True,
+            lower_is_better=True,
+            options_of_module={"ignore_punct": "no_punct", "support_zh_ja_chars": "asian_support"},
+        ),
     }
     reads_logits_and_labels_alone = True
+    labels = ("labels",)
+    logits = ("logits",)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
-        self.is_encoder_decoder = model.config.is_encoder_decoder
-        self._model = model
+        self._modules = tuple(model_and_wrapped(model))
+        self._config = next((m.config for m in self._modules if hasattr(m, "config")), None)
+        decodes = takes(model, "decoder_input_ids") if self._config is None else self._config.is_encoder_decoder
+        self.is_encoder_decoder: bool = decodes
+        self.shifts = not decodes and not any(is_one_of(m, _UNSHIFTED) for m in self._modules)
+        if decodes and not (takes(model, "decoder_input_ids") and self._makes_decoder_inputs()):
+            self.keeps_labels = True
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -53,8 +84,31 @@ class TokenSequenceTask(Task):
 
     @classmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
-        labels, logits = inputs.get("labels"), outputs.get("logits") if hasattr(outputs, "keys") else None
+        labels, logits = inputs.get("labels"), named_outputs(outputs, cls.logits)["logits"]
         return labels is not None and logits is not None and logits.ndim == 3 and logits.shape[:2] == labels.shape
+
+    @classmethod
+    def knows(cls, model: torch.nn.Module) -> bool:
+        return is_one_of(model, _FAMILIAR)
+
+    def look_at(self, outputs: Any, inputs: Inputs) -> None:
+        """Find out whether the loss moves the labels by one position: which of the two gives the loss."""
+        logits, loss, labels = named_outputs(outputs, self.logits)["logits"], loss_of(outputs), inputs["labels"]
+        if labels.ndim != 2 or logits.ndim != 3 or logits.shape[1] < labels.shape[1]:
+            raise ValueError(
+                f"model={type(self.model).__name__} gives logits of shape {tuple(logits.shape)} for labels of shape "
+                f"{tuple(labels.shape)}: a loss on token sequences needs (n, T, vocabulary) for (n, T)"
+            )
+        if loss is None:
+            return
+        found = {}
+        for shifts in (False, True):
+            scores, targets = aligned(logits, labels, shifts)
+            count = (targets != -100).sum().clamp(min=1)
+            found[shifts] = (target_log_probs(scores, targets).sum() / count + loss.float().mean()).abs().item()
+        best = min(found, key=found.get)
+        if found[best] < 1e-2 * max(1.0, loss.float().mean().item()) and found[best] < 0.5 * found[not best]:
+            self.shifts = best
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:
@@ -67,13 +121,21 @@ class TokenSequenceTask(Task):
         return len(inputs["labels"])
 
     def weight(self, inputs: Inputs) -> Tensor:
-        labels = inputs["labels"] if self.is_encoder_decoder else inputs["labels"][:, 1:]
-        return (labels != -100).sum()
+        labels = inputs["labels"]
+        labels = labels[:, 1:] if self.shifts and not prompt_has_logits(self.model) else labels
+        return (labels >= 0).sum()
 
     def without_labels(self, inputs: Inputs) -> Inputs:
-        rest = {name: value for name, value in inputs.items() if name != "labels"}
-        if self.is_encoder_decoder and "decoder_input_ids" not in rest:
+        rest = super().without_labels(inputs)
+        if self.is_encoder_decoder and not self.keeps_labels and "decoder_input_ids" not in rest:
             rest["decoder_input_ids"] = self._decoder_inputs(inputs["labels"])
+            if (
+                any(isinstance(m, EncoderDecoderModel) for m in self._modules)
+                and rest.get("decoder_attention_mask") is None
+            ):
+                # It masks what it made of labels, and so its start token, too, where that is the one for padding.
+                mask = rest["decoder_input_ids"] != self._config.pad_token_id
+                rest["decoder_attention_mask"] = mask.to(rest["decoder_input_ids"].dtype)
         return rest
 
     def features(
@@ -84,11 +146,12 @@ class TokenSequenceTask(Task):
         reads: tuple[str, ...],
         hypotheses: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        logits, labels = self._aligned(outputs.logits, inputs["labels"])
+        outputs = self.with_logits(model, outputs, inputs)
+        logits, labels = aligned(self._logits(outputs), inputs["labels"], self.shifts)
         features = self._target_features(target_log_probs(logits, labels), labels)
         if "prefix_log_probs" in reads:
-            tokens = _to_the_left(labels != -100, labels=labels)["labels"]
-            features["target_classes"] = _first_equal(tokens)
+            tokens = to_the_left(labels != -100, labels=labels)["labels"]
+            features["target_classes"] = first_equal(tokens)
             hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
         if "sample_log_probs" in reads:
@@ -99,23 +162,21 @@ class TokenSequenceTask(Task):
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
         rows = slice(len(seeds))
-        logits, labels = self._aligned(outputs.logits[rows].detach(), inputs["labels"][rows])
+        logits, labels = aligned(self._logits(outputs)[rows].detach(), inputs["labels"][rows], self.shifts)
         own, (best, second) = target_log_probs(logits, labels), logits.topk(2).indices.unbind(-1)
         parts = []
         for candidate in candidates:
             log_probs, predicted = own, best
             if candidate.corruption:
-                log_probs, predicted = _swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
+                log_probs, predicted = swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
             predicted = predicted.masked_fill(labels == -100, -100)
             parts.append(self._predictions(self._target_features(log_probs, labels), predicted, labels, candidate))
         return Predictions.concatenate(parts)
 
-    def require_generation(self) -> None:
-        if not self.is_encoder_decoder:
-            raise ValueError(
-                "the model's own output is read from encoder-decoder models alone: for a decoder-only model use "
-                "surrogate_predictions='forced' and a surrogate that reads 'target_log_probs'"
-            )
+    def require_generation(self, reads: tuple[str, ...] = ()) -> None:
+        require_own_output(self.model, self.is_encoder_decoder)
+        if "sample_bleu" in reads:
+            self.require_tokenizer(self._given)
 
     @torch.no_grad()
     def generated_predictions(
@@ -129,58 +190,52 @@ class TokenSequenceTask(Task):
     def sample_pair(self) -> tuple[str, str]:
         return ("a small sentence to score",) * 2
 
-    @torch.no_grad()
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
+        super().try_metric(metric, dataset, group_size)
+        try:
+            metric([""] * group_size, [self.sample_pair()[1]] * group_size, [range(group_size)])
+        except RuntimeError as error:
+            warnings.warn(
+                "a model that has learned little may predict nothing, and groups of nothing else would be left out: "
+                f"{error}",
+                stacklevel=2,
+            )
+
     def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
-        """Greedy output for a batch, shape `(n, 1 + H)`; it starts with the decoder's start token. Or so many samples
-        for each example, shape `(n · samples, 1 + H)`.
-
-        A model in training decodes with dropout: without it, it makes few errors on data that it knows by heart.
-
-        Args:
-            outputs: of the model for the batch; its encoder is not run again.
-        """
+        """What the model says by itself, with the start token: see `decode`."""
         self.require_generation()
-        model = extract_model_from_parallel(model)
-        config = copy.deepcopy(model.generation_config)
-        config.update(num_beams=1, do_sample=False, early_stopping=False, length_penalty=1.0)
-        config.update(num_return_sequences=1, return_dict_in_generate=False)
-        if samples is not None:
-            config.update(do_sample=True, num_return_sequences=samples, temperature=1.0, top_k=0, top_p=1.0)
-        config.update(max_length=None, max_new_tokens=inputs["labels"].shape[1] + _EXTRA_TOKENS)
-        skips = any(getattr(m, "gradient_checkpointing", False) or getattr(m, "layerdrop", 0) for m in model.modules())
-        config.update(use_cache=not (model.training and skips))  # where a layer may not return what is to be cached
-        arguments = {k: v for k, v in inputs.items() if k != "labels" and not k.startswith("decoder_")}
-        encoded = BaseModelOutput(last_hidden_state=outputs.encoder_last_hidden_state.detach())
-        return model.generate(**arguments, encoder_outputs=encoded, generation_config=config)
+        starts = self._decoder_inputs(inputs["labels"])[:, :1]
+        return decode(model, outputs, inputs, starts, samples)
 
-    def _aligned(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the labels that they predict: those of a decoder-only model are one position apart, and may follow
-        those of a learned prompt."""
-        if self.is_encoder_decoder:
-            return logits, labels
-        return logits[:, -labels.shape[1] : -1], labels[:, 1:]
+    def _logits(self, outputs: Any) -> Tensor:
+        logits = named_outputs(outputs, self.logits)["logits"]
+        if logits is None:
+            self._require_logits(outputs)
+        return logits
+
+    def _makes_decoder_inputs(self) -> bool:
+        """Whether what the decoder reads can be made from labels, without the model."""
+        prepares = any(hasattr(m, "prepare_decoder_input_ids_from_labels") for m in self._modules)
+        return prepares or getattr(self._config, "decoder_start_token_id", None) is not None
 
     def _decoder_inputs(self, labels: Tensor) -> Tensor:
-        prepare = getattr(self._model, "prepare_decoder_input_ids_from_labels", None)
-        if prepare is not None:
-            return prepare(labels=labels)
-        config = self._model.config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
+        labels = targets_of(labels)
+        for module in self._modules:
+            if hasattr(module, "prepare_decoder_input_ids_from_labels"):
+                return module.prepare_decoder_input_ids_from_labels(labels=labels)
+        config = self._config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
         return shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
 
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mask = labels != -100
         text = mask & ~self._is_end(labels)
-        return _to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
+        return to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
 
     def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
         rows = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
         rows = rows.masked_fill(~self._until_end(rows), -100)
-        mask = inputs.get("attention_mask")
-        logits = model(
-            attention_mask=mask if mask is None else mask.repeat_interleave(_SAMPLES, 0),
-            encoder_outputs=(outputs.encoder_last_hidden_state.repeat_interleave(_SAMPLES, 0),),
-            decoder_input_ids=self._decoder_inputs(rows),
-        ).logits
+        read = encoded_source(outputs, inputs, _SAMPLES)
+        logits = self._logits(model(**read, decoder_input_ids=self._decoder_inputs(rows)))
         references = [text for text in self._decode(inputs["labels"]) for _ in range(_SAMPLES)]
         bleu = [
             _BLEU.sentence_score(*pair).score / 100 for pair in zip(self._decode(rows), zip(references), strict=True)
@@ -196,17 +251,16 @@ class TokenSequenceTask(Task):
     def _prefix_features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, targets: Tensor, hypotheses: Tensor
     ) -> dict[str, Tensor]:
-        logits = model(
-            attention_mask=inputs.get("attention_mask"),
-            encoder_outputs=(outputs.encoder_last_hidden_state,),
-            decoder_input_ids=hypotheses[:, :-1],
-        ).logits.float()
+        read = encoded_source(outputs, inputs)
+        logits = self._logits(model(**read, decoder_input_ids=hypotheses[:, :-1])).float()
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
         return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
 
     def _is_end(self, tokens: Tensor) -> Tensor:
-        ends = self._model.generation_config.eos_token_id  # the Trainer adds that of the tokenizer when it starts
+        settings = (getattr(m, "generation_config", None) for m in self._modules)
+        known = next((found for found in settings if found is not None), self.processing_class)
+        ends = getattr(known, "eos_token_id", None)  # the Trainer adds that of the tokenizer when it starts
         return torch.isin(tokens, torch.tensor([] if ends is None else ends, dtype=torch.long, device=tokens.device))
 
     def _until_end(self, tokens: Tensor) -> Tensor:
@@ -225,43 +279,5 @@ class TokenSequenceTask(Task):
         )
 
     def _decode(self, tokens: Tensor) -> list[str]:
-        tokens = [[token for token in row if token != -100] for row in tokens.tolist()]
+        tokens = [[token for token in row if token >= 0] for row in tokens.tolist()]
         return [text.strip() for text in self.processing_class.batch_decode(tokens, skip_special_tokens=True)]
-
-
-def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probabilities of the labels, float32 of the shape of `labels`; 0 where a label is -100."""
-    losses = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
-    return -losses.view_as(labels)
-
-
-def _to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
-    """Move what `mask` marks to the left of each row, in order."""
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-    return {name: value.gather(1, order) for name, value in values.items()}
-
-
-def _first_equal(tokens: Tensor) -> Tensor:
-    """For each position of a row, the first position with an equal token; int16."""
-    return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).to(torch.uint8).argmax(-1).to(torch.int16)
-
-
-def _swap_with_rival(
-    logits: Tensor,
-    labels: Tensor,
-    log_probs: Tensor,
-    strongest: tuple[Tensor, Tensor],
-    candidate: Candidate,
-    seeds: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
-    positions: of those where it is wrong (an improvement), or of those where it is right."""
-    best, second = strongest
-    right = best == labels
-    mask = labels != -100
-    draws = uniform_draws(seeds, labels.shape[1]).to(labels.device).gather(1, (mask.cumsum(1) - 1).clamp(min=0))
-    chosen = (draws < candidate.corruption) & mask & (~right if candidate.improve else right)
-    rivals = torch.where(right, second, best)
-    gain = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float().diff(dim=2).squeeze(2).neg()
-    swapped = torch.where(right, rivals, labels)
-    return torch.where(chosen, log_probs + gain, log_probs), torch.where(chosen, swapped, best)

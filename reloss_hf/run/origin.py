@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import torch
 
-from .training_args import ReLossArguments
+from ..training_args import ReLossArguments
 
 
 def training_origin(model: torch.nn.Module, dataset: Any, args: ReLossArguments) -> dict[str, Any]:

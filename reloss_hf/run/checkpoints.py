@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .learning.store import PredictionStore
-from .report import LearningReport
+from ..learning.store import PredictionStore
+from ..report import LearningReport
 
 # Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
 SURROGATE_FOLDER = "surrogate"
 PREDICTIONS_FOLDER = "predictions"
-_STATE_FOLDER = "reloss_state"
+STATE_FOLDER = "reloss_state"
 
 
 @dataclass
@@ -25,7 +25,7 @@ class RunState:
 
     def save(self, checkpoint: Path, store: PredictionStore) -> None:
         """Write the state, and the predictions collected so far by all processes."""
-        folder = checkpoint / _STATE_FOLDER
+        folder = checkpoint / STATE_FOLDER
         store.save(folder)
         report = self.report and self.report.as_dict()
         (folder / "state.json").write_text(json.dumps({"learns": self.learns, "report": report}))
@@ -33,7 +33,7 @@ class RunState:
     @classmethod
     def load(cls, checkpoint: Path, store: PredictionStore) -> "RunState | None":
         """The state, and the predictions into the store; None of a checkpoint that has none, as of a plain Trainer."""
-        folder = checkpoint / _STATE_FOLDER
+        folder = checkpoint / STATE_FOLDER
         if not folder.is_dir():
             return None
         state = json.loads((folder / "state.json").read_text())

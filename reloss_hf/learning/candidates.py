@@ -1,0 +1,254 @@
+"""Learning from candidates of the same examples: a model's predictions, perturbed, and ranked as the metric does."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..report import HeldOutGroups, LearningReport
+from ..surrogate import CountedLoss, Features, weighted_mean
+from .calling import VectorisedMetric
+from .functional import hard_rank, soft_rank, spearman_correlation
+from .metrics import LoadedGroupMetric
+from .predictions import Predictions
+from .results import json_value
+from .scale import scale_to_cross_entropy
+
+_STEPS_BETWEEN_CHECKS = 25
+# Of the sets to learn from, so many decide when to stop.
+_STOPPING = 0.2
+
+
+class CandidateLearner:
+    """Learns which prediction of the *same* examples the metric calls better.
+
+    A set is some examples, predicted by the model; its candidates are perturbed copies of the predictions. The metric
+    scores each candidate once, and the surrogate is trained to rank the candidates of each set as the metric does.
+
+    Args:
+        metric: scores groups.
+        new_surrogate: makes what to start from, for features like these.
+        perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
+        decode: the predictions that the metric is given, `(features) -> Tensor`.
+        group_size: examples of a set.
+        sets: how many are scored and learned from; None for 24, or 10 of a metric that scores one group after another.
+        candidates: of each set; None for 48, or 32 of such a metric.
+        steps: of Adam.
+        learning_rate: of Adam.
+        held_out: the share of the examples that the report is measured on, and that nothing is learned from.
+        seed: of the learner's own generator; the global one is not touched.
+
+    Attributes:
+        surrogate: the surrogate, once it is learned; frozen.
+        held_out_groups: the candidates behind the last report.
+    """
+
+    def __init__(
+        self,
+        metric: LoadedGroupMetric,
+        new_surrogate: Callable[[Features], CountedLoss],
+        perturbed: Callable[[Features, int, torch.Generator], Features],
+        decode: Callable[[Features], Tensor],
+        *,
+        group_size: int = 512,
+        sets: int | None = None,
+        candidates: int | None = None,
+        steps: int = 150,
+        learning_rate: float = 0.05,
+        held_out: float = 0.3,
+        seed: int = 0,
+    ):
+        if group_size < 1:
+            raise ValueError(f"group_size={group_size} must be at least 1")
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+        self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
+        at_once = isinstance(metric.metric, VectorisedMetric)
+        self.group_size, self.sets = group_size, sets or (24 if at_once else 10)
+        self.candidates = candidates or (48 if at_once else 32)
+        self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
+        self.surrogate: CountedLoss | None = None
+        self.held_out_groups: HeldOutGroups | None = None
+
+    def learn(self, predictions: Predictions) -> LearningReport:
+        """Learn from what the model predicts as it is now: the last candidate in `predictions`.
+
+        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy.
+
+        Raises:
+            ValueError: there are too few examples.
+            RuntimeError: the metric could not score most of the candidates.
+        """
+        start = time.perf_counter()
+        generator = torch.Generator().manual_seed(self.seed)
+        learning, reporting = self.split(predictions)
+        examples = _features(predictions, learning)
+        surrogate = self.surrogate = self.new_surrogate(examples)
+        surrogate.observe(examples)
+        learned = self._sets(predictions, learning, self.sets, generator)
+        final = self._sets(predictions, reporting, max(4, self.sets // 4), generator)
+        varies = bool((learned.scores.std(1) > 0).any())
+        steps = self._optimise(learned) if varies else 0
+        surrogate.eval().requires_grad_(False)
+        if varies:
+            scale_to_cross_entropy(surrogate, examples)
+        report = self._report(final)
+        report.examples, report.steps, report.seconds = len(learning), steps, round(time.perf_counter() - start, 3)
+        surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
+        return report
+
+    def split(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
+        """Rows of the last candidate: to learn from, and to report on.
+
+        Raises:
+            ValueError: there are too few.
+        """
+        rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+        if len(rows) < self.smallest_data_set:
+            raise ValueError(
+                f"there are predictions of {len(rows)} examples, and at least {self.smallest_data_set} are needed"
+            )
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))
+        held_out = round(self.held_out * len(rows))
+        return rows[order[held_out:]], rows[order[:held_out]]
+
+    def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> tuple[float, float, float]:
+        """The metric of the examples that nothing is learned from, before and after, and twice the standard error of
+        the difference, by bootstrap over examples."""
+        before, after = (one.select(self.split(one)[1]) for one in (before, after))
+        size = len(before)
+        draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
+        rows = np.concatenate([np.arange(size)[None], draws])
+        first, second = (
+            self.metric(np.array(one.predictions), np.array(one.references), rows) for one in (before, after)
+        )
+        sign = -1 if self.metric.lower_is_better else 1
+        return float(sign * first[0]), float(sign * second[0]), float(2 * np.nanstd((second - first)[1:]))
+
+    @property
+    def surrogate_name(self) -> str:
+        """The class of what is learned."""
+        return self.new_surrogate.args[0].__name__
+
+    @property
+    def smallest_data_set(self) -> int:
+        """How many examples are needed."""
+        return 20
+
+    def rehearse(self, predictions: Predictions) -> CountedLoss:
+        """Score three candidates of a few predictions, and compute the objective and its gradient once.
+
+        Returns:
+            A surrogate of which nothing is learned.
+        """
+        learned, rows = self.surrogate, torch.arange(len(predictions))
+        examples = _features(predictions, rows)
+        surrogate = self.surrogate = self.new_surrogate(examples)
+        try:
+            surrogate.observe(examples)
+            sets = self._sets(predictions, rows, 1, torch.Generator().manual_seed(self.seed), candidates=3)
+            self._objective(sets.statistics, sets.scores).backward()
+        finally:
+            self.surrogate = learned
+        return surrogate
+
+    def _sets(
+        self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator, candidates: int = 0
+    ) -> "_Sets":
+        candidates = candidates or self.candidates
+        parts = []
+        for _ in range(count):
+            chosen = rows[torch.randperm(len(rows), generator=generator)[: self.group_size]]
+            copies = self.perturbed(_features(predictions, chosen), candidates, generator)
+            references = [predictions.references[row] for row in chosen.tolist()]
+            groups = np.arange(candidates * len(chosen)).reshape(candidates, -1)
+            scores = self.metric(self.decode(copies).numpy(), np.array(references * candidates), groups)
+            weights = self.surrogate.weights(copies).view(candidates, -1)
+            with torch.no_grad():
+                statistics = self.surrogate.statistics(copies).view(candidates, len(chosen), -1)
+                means = (weights.unsqueeze(2) * statistics).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+                base = weighted_mean(self.surrogate.cross_entropy(copies).view(candidates, -1), weights)
+            parts.append((means, torch.from_numpy(scores).float(), base))
+        shape = self.surrogate.statistics(_features(predictions, rows[:1])).shape[1:]
+        means, scores, base = (torch.stack(part) for part in zip(*parts, strict=True))
+        return _Sets(means.unflatten(2, shape), scores, base)
+
+    def _optimise(self, sets: "_Sets") -> int:
+        """Minimise the objective, keep the weights of the best check; returns their step."""
+        stopping = max(1, round(_STOPPING * len(sets.scores)))
+        optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
+        best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
+        for step in range(self.steps + 1):
+            if step % _STEPS_BETWEEN_CHECKS == 0:
+                with torch.no_grad():
+                    losses = self.surrogate.of_statistics(sets.statistics[:stopping])
+                current = float(spearman_correlation(-losses, sets.scores[:stopping], rank=hard_rank).nanmean())
+                if current > best:
+                    best, best_step, best_weights = current, step, copy.deepcopy(self.surrogate.state_dict())
+            optimizer.zero_grad()
+            self._objective(sets.statistics[stopping:], sets.scores[stopping:]).backward()
+            optimizer.step()
+        self.surrogate.load_state_dict(best_weights)
+        return best_step
+
+    def _objective(self, statistics: Tensor, scores: Tensor) -> Tensor:
+        losses = self.surrogate.of_statistics(statistics)
+        return self.surrogate.regulariser() - spearman_correlation(-losses, scores, rank=soft_rank).mean()
+
+    def _report(self, sets: "_Sets") -> LearningReport:
+        losses = self.surrogate.log_scale.exp() * self.surrogate.of_statistics(sets.statistics)
+        count = len(sets.scores)
+        self.held_out_groups = HeldOutGroups(
+            metric=sets.scores.flatten(),
+            surrogate=losses.flatten(),
+            cross_entropy=sets.base.flatten(),
+            candidates=torch.arange(count).repeat_interleave(sets.scores.shape[1]),
+        )
+        own, base = (spearman_correlation(-values, sets.scores, rank=hard_rank) for values in (losses, sets.base))
+        gain = own - base
+        return LearningReport(
+            metric=self.metric.name,
+            surrogate=type(self.surrogate).__name__,
+            spearman=float(own.mean()),
+            spearman_cross_entropy=float(base.mean()),
+            spearman_within=float(own.mean()),
+            spearman_cross_entropy_within=float(base.mean()),
+            chance=min(2 / math.sqrt(count * (sets.scores.shape[1] - 1)), 0.9),
+            metric_spread=float(sets.scores.std(1, correction=0).mean()),
+            held_out_groups=sets.scores.numel(),
+            same_examples=True,
+            noise_of_gain=float(2 * gain.std() / math.sqrt(count)),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("sets", "candidates", "steps", "learning_rate", "held_out")
+        return {
+            "metric_options": {name: json_value(value) for name, value in self.metric.options.items()},
+            "lower_is_better": self.metric.lower_is_better,
+            "group_size": self.group_size,
+            "seed": self.seed,
+            "hyperparameters": {name: getattr(self, name) for name in names},
+        }
+
+
+@dataclass
+class _Sets:
+    """Attributes:
+    statistics: their means over each candidate, `(sets, candidates, *shape of one)`.
+    scores: of the candidates, `(sets, candidates)`; higher is better.
+    base: cross-entropy of the candidates, likewise.
+    """
+
+    statistics: Tensor
+    scores: Tensor
+    base: Tensor
+
+
+def _features(predictions: Predictions, rows: Tensor) -> Features:
+    return {name: value[rows] for name, value in predictions.features.items()}

@@ -1,0 +1,196 @@
+"""What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from ..learner import SurrogateLearner
+from ..learning.candidates import CandidateLearner
+from ..learning.metrics import LoadedGroupMetric
+from ..metrics import GroupMetric, MetricLike
+from ..surrogate import CountedLoss, SurrogateLoss, surrogate_class, surrogate_classes
+from ..tasks import CandidateTask
+from .checkpoints import SURROGATE_FOLDER
+from .held_out import held_out_slice, labels_of
+from .same_examples import SliceLearning
+from .snapshots import SnapshotLearning
+
+
+def given_surrogate(
+    trainer: Trainer, surrogate: SurrogateLoss | str | Path | None, metric: GroupMetric | MetricLike | None
+) -> SurrogateLoss | None:
+    """The surrogate, loaded and frozen, or the task's own loss where nothing is to be learned either; None where a
+    surrogate is, or training never switches.
+
+    Raises:
+        ValueError: it cannot be loaded, or the model is not one that it can be trained on.
+    """
+    if trainer.args.surrogate_start is None:
+        return None
+    if surrogate is None:
+        if metric is not None or trainer.args.surrogate_class is not None:
+            return None
+        surrogate = trainer.task.default_loss()
+    if not isinstance(surrogate, SurrogateLoss):
+        surrogate = _load(surrogate)
+    if surrogate.task != trainer.task.name:
+        raise ValueError(
+            f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
+            f"{type(trainer.model).__name__} is a model for {trainer.task.name!r}"
+        )
+    if trainer.task.decodes_for(surrogate):
+        _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
+    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
+    return surrogate.eval().requires_grad_(False).to(trainer.args.device)
+
+
+def make_learning(
+    trainer: Trainer,
+    metric: LoadedGroupMetric | MetricLike | None,
+    metric_key: str | None,
+    lower_is_better: bool | None,
+    metric_options: dict[str, Any] | None,
+) -> SnapshotLearning | SliceLearning:
+    """How the metric's surrogate is learned on the way.
+
+    Where that takes a slice of the training data, `trainer.train_dataset` is what is left of it.
+
+    Raises:
+        ValueError: the arguments, the model or the data do not allow to learn it.
+    """
+    args, task = trainer.args, trainer.task
+    if args.surrogate_start == 0:
+        raise ValueError(
+            "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start"
+        )
+    if metric is None:
+        raise ValueError(
+            f"metric=None, but surrogate_class={args.surrogate_class!r} is to be learned: pass metric=, or surrogate="
+        )
+    if task.needs_processing_class:
+        task.require_tokenizer(trainer.processing_class)
+    if args.surrogate_predictions == "generate":
+        _require_decoding(trainer, "surrogate_predictions='generate'")
+    if isinstance(task, CandidateTask) and not isinstance(metric, LoadedGroupMetric):
+        metric_options = task.metric_options(metric, metric_options or {})
+    metric = _group_metric(metric, metric_key, lower_is_better, metric_options)
+    group_size = args.surrogate_group_size or task.group_size
+    task.try_metric(metric, trainer.train_dataset, group_size)
+    make = _slice_learning if isinstance(task, CandidateTask) else _snapshot_learning
+    return make(trainer, metric, surrogate_class(args.surrogate_class or task.default_surrogate.__name__), group_size)
+
+
+def _slice_learning(
+    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
+) -> SliceLearning:
+    args, task = trainer.args, trainer.task
+    if not issubclass(cls, CountedLoss):
+        raise ValueError(
+            f"surrogate_class={cls.__name__!r} cannot be learned from a {type(trainer.model).__name__}: pass "
+            f"surrogate={cls.__name__}(...), or {task.default_surrogate.__name__!r} to learn one"
+        )
+    learner = CandidateLearner(
+        metric,
+        partial(task.new_surrogate, cls),
+        task.perturbed,
+        task.decode,
+        group_size=group_size,
+        seed=args.seed,
+    )
+    if trainer.given_surrogate_dataset is not None:
+        held_out = trainer.given_surrogate_dataset
+        name = "surrogate_dataset"
+    else:
+        trainer.train_dataset, held_out = held_out_slice(
+            trainer.train_dataset, task, args.surrogate_held_out_share, args.seed
+        )
+        name = f"the slice by surrogate_held_out_share={args.surrogate_held_out_share}"
+    if len(held_out) < learner.smallest_data_set:
+        raise ValueError(
+            f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
+            "some and be judged on others: pass a larger share, or surrogate_dataset="
+        )
+    return SliceLearning(trainer, learner, held_out)
+
+
+def _snapshot_learning(
+    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
+) -> SnapshotLearning:
+    args = trainer.args
+    learner = SurrogateLearner(
+        metric,
+        cls.__name__,
+        group_size=group_size,
+        seed=args.seed,
+        progress=not args.disable_tqdm and trainer.is_world_process_zero(),
+    )
+    if args.surrogate_predictions == "forced" and trainer.task.decodes_for(learner.surrogate):
+        raise ValueError(
+            f"surrogate_class={cls.__name__!r} reads the model's own output: pass surrogate_predictions='generate'"
+        )
+    _require_examples(trainer, learner)
+    return SnapshotLearning(trainer, learner)
+
+
+def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:
+    if isinstance(surrogate, type):
+        raise ValueError(f"surrogate={surrogate.__name__} is a class: pass an object, surrogate={surrogate.__name__}()")
+    if surrogate in surrogate_classes():
+        raise ValueError(
+            f"surrogate={surrogate!r} is the name of a class: pass an object of it, surrogate={surrogate}(), or "
+            f"surrogate_class={surrogate!r} and metric= to learn one"
+        )
+    try:
+        return SurrogateLoss.from_pretrained(surrogate)
+    except ValueError:
+        inner = Path(surrogate) / SURROGATE_FOLDER
+        if not inner.is_dir():
+            raise
+    raise ValueError(
+        f"surrogate={str(surrogate)!r} is the folder of a model, and has its surrogate in {SURROGATE_FOLDER}/: pass "
+        f"surrogate={str(inner)!r}"
+    )
+
+
+def _group_metric(
+    metric: LoadedGroupMetric | MetricLike,
+    metric_key: str | None,
+    lower_is_better: bool | None,
+    metric_options: dict[str, Any] | None,
+) -> LoadedGroupMetric:
+    if not isinstance(metric, LoadedGroupMetric):
+        return GroupMetric(metric, metric_key, lower_is_better, metric_options)
+    if metric_key is not None or lower_is_better is not None or metric_options:
+        raise ValueError(
+            f"{metric_key=}, {lower_is_better=} and {metric_options=} are of a metric that is not made yet: pass them "
+            "to the GroupMetric"
+        )
+    return metric
+
+
+def _require_decoding(trainer: Trainer, argument: str, reads: tuple[str, ...] = ()) -> None:
+    trainer.task.require_generation(reads)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ValueError(
+            f"{argument} would wait for ever where the model is sharded, as processes decode unequally much: use "
+            "'forced', and a surrogate that reads the scores of the target alone"
+        )
+
+
+def _require_examples(trainer: Trainer, learner: SurrogateLearner) -> None:
+    if trainer.args.surrogate_predictions == "forced":
+        name, dataset = "train_dataset", trainer.train_dataset
+    else:
+        name, dataset = "surrogate_dataset", trainer.surrogate_dataset
+        if dataset is None or isinstance(dataset, dict) or not hasattr(dataset, "__len__"):
+            raise ValueError(
+                f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
+                f"{type(dataset).__name__}: pass surrogate_dataset="
+            )
+    if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
+        raise ValueError(
+            f"{name} has {len(dataset)} examples; surrogate_group_size={learner.group_size} needs at least "
+            f"{learner.smallest_data_set}, to learn from some groups and be judged on others"
+        )

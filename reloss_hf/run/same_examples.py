@@ -1,0 +1,165 @@
+"""Learning from candidates of the same held-out examples: at the switch, and again after it."""
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import BatchSampler, DataLoader
+
+from ..learning.candidates import CandidateLearner
+from ..learning.predictions import Predictions
+from ..report import LearningReport
+from ..surrogate import SurrogateLoss
+from ..tasks import Candidate
+from .checkpoints import STATE_FOLDER
+from .learned import Learned, learn_for_all, save_predictions
+
+logger = logging.getLogger(__name__)
+
+
+class SliceLearning:
+    """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
+
+    A share of the slice, from which nothing is learned, watches the metric. Where that falls, by more than chance may
+    explain, from the switch on, training goes back to the loss before.
+
+    Args:
+        trainer: whose callback decides when.
+        learner: of the surrogate.
+        dataset: the slice.
+
+    Attributes:
+        report: of what was learned last.
+        predictions: of the slice, when it was predicted last; those of all processes.
+    """
+
+    reads_outputs = False
+
+    def __init__(self, trainer: Any, learner: CandidateLearner, dataset: Any):
+        self.trainer, self.learner, self.dataset = trainer, learner, dataset
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget an earlier run."""
+        self.report: LearningReport | None = None
+        self.predictions = Predictions.concatenate([])
+        self._times, self._learned_at, self._gave_up = 0, None, False
+        self._at_switch: Predictions | None = None
+
+    def before_step(self, model: torch.nn.Module) -> Learned | None:
+        """What was learned before this step, if anything was, or that training goes back."""
+        trainer, step = self.trainer, self.trainer.state.global_step
+        callback = trainer.reloss_callback
+        if self._gave_up or step == self._learned_at:
+            return None
+        if callback.should_learn_again(trainer.args, trainer.state):
+            self._learned_at = step
+            return self.learn(model)
+        if callback.should_look(trainer.args, trainer.state) and trainer.surrogate_in_force:
+            self._learned_at = step
+            return self._look(self._predict(model))
+        return None
+
+    def learn(self, model: torch.nn.Module | None = None) -> Learned | None:
+        """Predict the slice and learn from it."""
+        predictions = self._predict(model if model is not None else self.trainer.model)
+        gone_back = self._look(predictions) if self.trainer.surrogate_in_force and self._at_switch else None
+        if gone_back is not None:
+            return gone_back
+        save_predictions(self.trainer.args, predictions, f"learning-{self._times}")
+        self._times += 1
+        learned = learn_for_all(self.trainer, predictions, self.dataset)
+        self.report = learned.report
+        if learned.objection is None and self._at_switch is None:
+            self._at_switch = predictions
+        if learned.objection is not None and self.trainer.surrogate is not None:
+            return Learned(self.trainer.surrogate, learned.report, None)  # what was learned before stays
+        return learned
+
+    def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> SurrogateLoss:
+        """Learn from a batch as it will be learned; keep nothing.
+
+        Returns:
+            A surrogate of which nothing is learned.
+        """
+        task = self.trainer.task
+        predictions = task.forced_predictions(outputs, inputs, [Candidate(0)], range(task.batch_size(inputs)))
+        return self.learner.rehearse(predictions)
+
+    def finish(self, model: torch.nn.Module) -> None:
+        """Look at the slice once more, when the run is over."""
+        if self._at_switch is not None and not self._gave_up:
+            self._look(self._predict(model), can_go_back=False)
+
+    def save(self, checkpoint: Path | None) -> None:
+        """Into a checkpoint; None where this process does not write it."""
+        if checkpoint is None:
+            return
+        folder = checkpoint / STATE_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._at_switch is not None:
+            self._at_switch.save(folder, "switch")
+        state = {
+            "times": self._times,
+            "learned_at": self._learned_at,
+            "gave_up": self._gave_up,
+            "report": self.report and self.report.as_dict(),
+        }
+        (folder / "state.json").write_text(json.dumps(state))
+
+    def load(self, checkpoint: Path, has_surrogate: bool) -> None:
+        """What a checkpoint holds; nothing of one of the plain Trainer."""
+        folder = checkpoint / STATE_FOLDER
+        if not (folder / "state.json").is_file():
+            return
+        state = json.loads((folder / "state.json").read_text())
+        self._times, self._learned_at, self._gave_up = state["times"], state["learned_at"], state["gave_up"]
+        self.report = state["report"] and LearningReport(**state["report"])
+        if any(folder.glob("switch-*.safetensors")):
+            self._at_switch = Predictions.load(folder)
+
+    @torch.no_grad()
+    def _predict(self, model: torch.nn.Module) -> Predictions:
+        """The slice, by the model as it is, without dropout; the processes share the work."""
+        trainer, task = self.trainer, self.trainer.task
+        args = trainer.args
+        batches = list(BatchSampler(range(len(self.dataset)), args.eval_batch_size, drop_last=False))
+        rounds = math.ceil(len(batches) / args.world_size)
+        mine = [batches[(r * args.world_size + args.process_index) % len(batches)] for r in range(rounds)]
+        kept = sum(r * args.world_size + args.process_index < len(batches) for r in range(rounds))
+        collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
+        parts, candidate = [], Candidate(self._times)
+        training = model.training
+        model.eval()
+        for number, inputs in enumerate(DataLoader(self.dataset, batch_sampler=mine, collate_fn=collate)):
+            task.require_labels(inputs)
+            inputs = trainer._prepare_inputs(inputs)
+            with trainer.compute_loss_context_manager():
+                outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
+            if number < kept:  # all processes predict as many batches, since the model may be sharded
+                predictions = task.forced_predictions(outputs, inputs, [candidate], range(task.batch_size(inputs)))
+                parts.append((number * args.world_size + args.process_index, predictions))
+        model.train(training)
+        in_order = sorted(gather_object(parts), key=lambda part: part[0])
+        self.predictions = Predictions.concatenate([predictions for _, predictions in in_order])
+        return self.predictions
+
+    def _look(self, predictions: Predictions, can_go_back: bool = True) -> Learned | None:
+        """Whether the metric fell, since the switch, on what nothing is learned from."""
+        outcome = [self.learner.compare(self._at_switch, predictions) if self.trainer.is_world_process_zero() else None]
+        broadcast_object_list(outcome)
+        before, now, noise = outcome[0]
+        self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
+        if now >= before - noise:
+            return None
+        words = f"{self.learner.metric.name} of the held-out examples fell from {before:.4f} at the switch to {now:.4f}"
+        if not can_go_back:
+            if self.trainer.is_world_process_zero():
+                logger.warning("%s: the surrogate did not help; train on a checkpoint of before the switch", words)
+            return None
+        self._gave_up = True
+        return Learned(None, None, f"{words}, by more than {noise:.4f}, which chance may explain")

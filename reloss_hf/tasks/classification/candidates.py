@@ -1,0 +1,39 @@
+"""Candidates of the same examples: the logits of a model, perturbed as another training might change them."""
+
+import torch
+from torch import Tensor
+
+from ...surrogate import Features
+from .losses import targets_of
+
+# In standard deviations of the logits; measured in benchmarks/classification.py.
+_SCALE = 0.3
+
+
+def perturbed(features: Features, count: int, generator: torch.Generator) -> Features:
+    """`count` copies of some examples, one after the other, each with a shift of each class and of all, a step to the
+    gold label or away from it, and noise of each example.
+
+    Args:
+        features: `logits` and `labels` of `n` examples.
+        count: of copies.
+        generator: draws them.
+
+    Returns:
+        The features of `count · n` examples.
+    """
+    logits, labels = features["logits"].float(), features["labels"]
+    examples, classes = logits.shape
+    several = labels.ndim == 2
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    targets = targets_of(features)
+    gold = 2 * targets - 1 if several else targets - 1 / classes
+    shift = normal(count, 1, classes) + (normal(count, 1, 1) if several else 0)  # a common one moves no arg-max
+    step = 0.5 * (normal(count, 1, 1) + normal(count, 1, classes)) * gold
+    noise = 0.5 * normal(count, 1, 1).abs() * normal(count, examples, classes)
+    spread = logits.std(0).mean() if several else (logits - logits.mean(1, keepdim=True)).std()
+    copies = logits + _SCALE * spread * (shift + step + noise)
+    return {"logits": copies.flatten(0, 1), "labels": labels.repeat(count, *[1] * (labels.ndim - 1))}

@@ -1,0 +1,164 @@
+"""Losses on classes: one of several, or several labels at once.
+
+| feature | shape | meaning |
+|---|---|---|
+| `logits` | `(n, C)` | of the classes |
+| `labels` | `(n,)` or `(n, C)` | the class, -100 where there is none; or 0/1 for each of several labels |
+
+| loss | learned | in the batch |
+|---|---|---|
+| `ClassCosts` | the cost of a miss and of a false alarm, by class | a mean over examples |
+| `ClassCrossEntropy` | nothing | likewise |
+
+The hand-made ones are in `hand_made`. More probability for a gold label never costs more, in any of them.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsigmoid, one_hot
+
+from ...surrogate import CountedLoss, Features, SurrogateLoss
+
+IGNORED = -100
+# log(1 - p) of a probability nearer to 1 than this has no gradient worth following.
+_NEAREST = 1e-6
+
+
+class ClassLoss(SurrogateLoss):
+    """Base of the losses on classes."""
+
+    task = "classification"
+    reads = ("logits", "labels")
+    scores = ("logits",)
+    about = "is for the classes of the model that it was learned with"
+    limits = (
+        "Its costs fit the model and the data that it was learned with: learn it again for others.",
+        "It moves decisions to what the metric asks for, so the probabilities are no longer calibrated.",
+    )
+
+    @abstractmethod
+    def score(self, features: Features) -> Tensor: ...
+
+    @staticmethod
+    def cross_entropy(features: Features) -> Tensor:
+        logits, labels = features["logits"].float(), features["labels"]
+        if labels.ndim == 2:
+            return binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(1)
+        return cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+
+    @staticmethod
+    def to_logits(log_probs: Tensor) -> Tensor:
+        return log_probs
+
+    @staticmethod
+    def from_logits(logits: Tensor) -> Tensor:
+        return logits
+
+    @staticmethod
+    def weights(features: Features) -> Tensor:
+        """1 for each example with a label."""
+        return labelled(features["labels"]).float()
+
+    def target_weights(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Of the gold labels: the probability of each, and the slope of the loss in its logit, as a share of that of
+        cross-entropy."""
+        slopes = []
+        for loss in (self, self.cross_entropy):
+            logits = features["logits"].clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(loss(features | {"logits": logits}).sum(), logits)
+            slopes.append(slope)
+        gold = targets_of(features) > 0
+        gold &= slopes[1].abs() > 1e-4 * slopes[1].abs().amax()  # a certain target cannot gain: its weight is 0 / 0
+        return probabilities(features)[gold], (slopes[0] / slopes[1])[gold]
+
+
+class ClassCrossEntropy(ClassLoss):
+    """Cross-entropy as a loss of its own: of the class, or the mean over labels of that of each."""
+
+    def score(self, features: Features) -> Tensor:
+        return self.cross_entropy(features)
+
+
+class ClassCosts(CountedLoss, ClassLoss):
+    """What each kind of error costs: `-a_c log p_c` for a gold label `c`, `-b_c log(1 - p_c)` for any other.
+
+    A metric of counts is, near the present model, linear in its errors, so the right loss is a cost for each kind of
+    error, and the costs are the slope of the metric. The logarithm of a cost is learned as a mean, plus a slope in what
+    is counted of the class among the examples (how many have it, how many are predicted, how many of these rightly),
+    plus a small remainder of the class. So the costs of rare classes come from what all classes have in common.
+
+    Args:
+        classes: how many.
+
+    References:
+        Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014.
+    """
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+        counted = 3 if classes > 2 else 1
+        self.means = nn.Parameter(torch.zeros(2, 1))
+        self.slopes = nn.Parameter(torch.zeros(2, counted))
+        self.remainders = nn.Parameter(torch.zeros(2, classes))
+        self.register_buffer("counts", torch.zeros(classes, counted))
+
+    @property
+    def costs(self) -> Tensor:
+        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is 1."""
+        logarithms = self.means + self.slopes @ self.counts.T + self.remainders
+        return (logarithms - logarithms.mean()).exp()
+
+    def observe(self, features: Features) -> None:
+        """Count each class among the examples: standardised logarithms."""
+        targets = targets_of(features)
+        predicted = decisions(features["logits"], features["labels"].ndim == 2)
+        counted = torch.stack([targets.sum(0), predicted.sum(0), (predicted * targets).sum(0)], dim=1)
+        counted = (1 + counted[:, : self.counts.shape[1]]).log()
+        counted = counted - counted.mean(0)
+        self.counts.copy_(counted / counted.std(0).clamp(min=0.1))
+
+    def statistics(self, features: Features) -> Tensor:
+        """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""
+        logits, targets = features["logits"], targets_of(features)
+        if features["labels"].ndim == 2:
+            missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
+        else:
+            log_probs = log_softmax(logits, -1)
+            missed, alarmed = -log_probs, -(-log_probs.exp().clamp(max=1 - _NEAREST)).log1p()
+        others = (1 - targets) * labelled(features["labels"]).unsqueeze(1)
+        return torch.stack([targets * missed, others * alarmed], dim=1)
+
+    def of_statistics(self, mean: Tensor) -> Tensor:
+        return (self.costs * mean).sum((-2, -1))
+
+    def regulariser(self) -> Tensor:
+        """What keeps remainders near 0, and slopes from growing for nothing."""
+        return 0.1 * self.remainders.square().mean() + 0.003 * self.slopes.square().sum()
+
+
+def targets_of(features: Features) -> Tensor:
+    """The gold labels as 0/1, float32 of shape `(n, C)`; all 0 where there is none."""
+    logits, labels = features["logits"], features["labels"]
+    if labels.ndim == 2:
+        return labels.float()
+    known = labelled(labels)
+    return one_hot(labels.masked_fill(~known, 0).long(), logits.shape[-1]).float() * known.unsqueeze(1)
+
+
+def labelled(labels: Tensor) -> Tensor:
+    """Which examples have a label, shape `(n,)`."""
+    return labels != IGNORED if labels.ndim == 1 else torch.ones_like(labels[:, 0], dtype=torch.bool)
+
+
+def decisions(logits: Tensor, several: bool) -> Tensor:
+    """What is predicted, as 0/1, float32 of shape `(..., C)`: the labels with `p > 0.5`, or the arg-max."""
+    return (logits > 0).float() if several else one_hot(logits.argmax(-1), logits.shape[-1]).float()
+
+
+def probabilities(features: Features) -> Tensor:
+    """Of the classes, shape `(n, C)`."""
+    logits = features["logits"].float()
+    return logits.sigmoid() if features["labels"].ndim == 2 else logits.softmax(-1)

@@ -1,0 +1,166 @@
+"""Classifiers: of texts, images, sounds, whatever; one class of several, or several labels at once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ...learning.metrics import LoadedGroupMetric
+from ...learning.predictions import Predictions
+from ...surrogate import CountedLoss, SurrogateLoss
+from ..base import Candidate, CandidateTask, Inputs, LossAndOutputs
+from ..models import class_names, is_known_as, named_outputs
+from .candidates import perturbed
+from .hand_made import FrequencyLoss, SoftF1Loss
+from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions
+from .metrics import METRICS, takes_labels
+
+_CLASSES = class_names(
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES",
+)
+
+
+class ClassificationTask(CandidateTask):
+    """Labels are classes, `(n,)`, or 0/1 of several labels, `(n, C)`; logits are `(n, C)`. See `losses`.
+
+    Predictions are what people score: the arg-max, or the labels with `p > 0.5`.
+    """
+
+    name = "classification"
+    does = "classifies"
+    default_surrogate = ClassCosts
+    default_loss = ClassCrossEntropy
+    hand_made = (ClassCrossEntropy, SoftF1Loss)
+    metrics: ClassVar = METRICS
+    group_size = 512
+    needs_processing_class = False
+    reads_logits_and_labels_alone = True
+    labels = ("labels",)
+    logits = ("logits",)
+
+    @classmethod
+    def handles(cls, model: torch.nn.Module) -> bool:
+        return is_known_as(model, _CLASSES)
+
+    @classmethod
+    def fits(cls, outputs: Any, inputs: Inputs) -> bool:
+        labels, logits = inputs.get("labels"), named_outputs(outputs, ["logits"])["logits"]
+        if labels is None or logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+            return False
+        return labels.shape in (logits.shape, logits.shape[:1])
+
+    def __init__(self, model: torch.nn.Module, processing_class: Any):
+        super().__init__(model, processing_class)
+        config = getattr(model, "config", None)
+        if getattr(config, "num_labels", None) == 1 or getattr(config, "problem_type", None) == "regression":
+            raise ValueError(
+                f"model={type(model).__name__} has a regression head (num_labels={config.num_labels}, problem_type="
+                f"{config.problem_type!r}), of which no metric is learned: use a plain Trainer, or num_labels=2 or more"
+            )
+
+    def require_labels(self, inputs: Inputs) -> None:
+        if inputs.get("labels") is None:
+            raise ValueError(
+                f"the batch has no 'labels', only {sorted(inputs)}: name the column of the classes 'labels' or 'label'"
+            )
+
+    def batch_size(self, inputs: Inputs) -> int:
+        return len(inputs["labels"])
+
+    def weight(self, inputs: Inputs) -> Tensor:
+        labels = inputs["labels"]
+        return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
+
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
+        if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
+            surrogate.count(self.label_table(labels()))
+
+    def base_loss(self, model_loss: Any, model: torch.nn.Module, inputs: Inputs) -> LossAndOutputs:
+        labels = inputs["labels"]
+        return super().base_loss(model_loss, model, inputs | {"labels": labels.float() if labels.ndim == 2 else labels})
+
+    def features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        logits = named_outputs(outputs, self.logits)["logits"]
+        return {"logits": logits.float(), "labels": inputs["labels"]}
+
+    def forced_predictions(
+        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
+    ) -> Predictions:
+        rows = slice(len(seeds))
+        features = self.features(self.model, outputs, inputs, ())
+        features = {name: value[rows].detach().cpu() for name, value in features.items()}
+        known = features["labels"] != IGNORED if features["labels"].ndim == 1 else slice(None)
+        features = {name: value[known] for name, value in features.items()}
+        parts = [
+            Predictions(
+                features,
+                self.decode(features).tolist(),
+                features["labels"].long().tolist(),
+                torch.full((len(features["labels"]),), candidate.id),
+            )
+            for candidate in candidates
+            if not candidate.corruption  # these are perturbed where they are learned from
+        ]
+        return Predictions.concatenate(parts)
+
+    @staticmethod
+    def decode(features: dict[str, Tensor]) -> Tensor:
+        several = features["labels"].ndim == 2
+        return decisions(features["logits"], True).long() if several else features["logits"].argmax(-1)
+
+    @staticmethod
+    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return perturbed(features, count, generator)
+
+    @staticmethod
+    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
+        return cls(classes=features["logits"].shape[1]) if issubclass(cls, ClassCosts) else cls()
+
+    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """All classes are named to metrics that average over them: else the average is over those that occur."""
+        classes = getattr(getattr(self.model, "config", None), "num_labels", None)
+        averaged = options.get("average", "binary") not in ("binary", "samples")
+        if averaged and classes and takes_labels(metric) and "labels" not in options and not self._several:
+            return options | {"labels": list(range(classes))}
+        return options
+
+    @staticmethod
+    def label_table(labels: Any) -> Tensor | None:
+        table = torch.as_tensor(labels)
+        if table.ndim == 2:
+            return table.long()
+        known = table != IGNORED
+        return one_hot(table.masked_fill(~known, 0).long()) * known.long().unsqueeze(1)
+
+    def sample_pair(self) -> tuple[Any, Any]:
+        """A right prediction of the first class, or of the first label."""
+        return self._sample(0), self._sample(0)
+
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
+        classes = range(self._classes)
+        right, wrong = [self._sample(c) for c in classes], [self._sample((c + 1) % len(classes)) for c in classes]
+        scores = metric([*right, *wrong, *[right[0]] * len(right)], right * 3, np.arange(3 * len(right)).reshape(3, -1))
+        if len(set(scores.tolist())) == 1:
+            raise ValueError(
+                f"the metric {metric.name!r} is {scores[0]} for right predictions, for wrong ones and for those of one "
+                "class: it does not depend on the predictions; pass another metric="
+            )
+
+    @property
+    def _several(self) -> bool:
+        return getattr(getattr(self.model, "config", None), "problem_type", None) == "multi_label_classification"
+
+    @property
+    def _classes(self) -> int:
+        return getattr(getattr(self.model, "config", None), "num_labels", None) or 2
+
+    def _sample(self, label: int) -> Any:
+        return [int(c == label) for c in range(self._classes)] if self._several else label
