@@ -288,8 +288,11 @@ class CandidateTask(Task):
 
     @staticmethod
     @abstractmethod
-    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own."""
+    def perturbed(
+        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+    ) -> dict[str, Tensor]:
+        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own: as
+        another training might change them, or so many times as strongly."""
 
     @staticmethod
     @abstractmethod

@@ -126,8 +126,10 @@ class ClassificationTask(CandidateTask):
         return decisions(features["logits"], True).long() if several else features["logits"].argmax(-1)
 
     @staticmethod
-    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return perturbed(features, count, generator)
+    def perturbed(
+        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+    ) -> dict[str, Tensor]:
+        return perturbed(features, count, generator, strength)
 
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
