@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
-from ..surrogate import CountedLoss, Features, weighted_mean
+from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
@@ -161,20 +161,14 @@ class CandidateLearner:
         candidates = candidates or self.candidates
         parts = []
         for _ in range(count):
-            chosen = rows[torch.randperm(len(rows), generator=generator)[: self.group_size]]
-            copies = self.perturbed(_features(predictions, chosen), candidates, generator)
-            references = [predictions.references[row] for row in chosen.tolist()]
-            groups = np.arange(candidates * len(chosen)).reshape(candidates, -1)
-            scores = self.metric(self.decode(copies).numpy(), np.array(references * candidates), groups)
-            weights = self.surrogate.weights(copies).view(candidates, -1)
+            copies, scores = draw_candidates(
+                predictions, rows, self.metric, self.perturbed, self.decode, self.group_size, candidates, generator
+            )
             with torch.no_grad():
-                statistics = self.surrogate.statistics(copies).view(candidates, len(chosen), -1)
-                means = (weights.unsqueeze(2) * statistics).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-                base = weighted_mean(self.surrogate.cross_entropy(copies).view(candidates, -1), weights)
-            parts.append((means, torch.from_numpy(scores).float(), base))
-        shape = self.surrogate.statistics(_features(predictions, rows[:1])).shape[1:]
-        means, scores, base = (torch.stack(part) for part in zip(*parts, strict=True))
-        return _Sets(means.unflatten(2, shape), scores, base)
+                means = mean_statistics(self.surrogate, copies, candidates)
+                base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
+            parts.append((means, scores.float(), base))
+        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
     def _optimise(self, sets: "_Sets") -> int:
         """Minimise the objective, keep the weights of the best check; returns their step."""
@@ -232,6 +226,53 @@ class CandidateLearner:
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names},
         }
+
+
+def draw_candidates(
+    predictions: Predictions,
+    rows: Tensor,
+    metric: LoadedGroupMetric,
+    perturbed: Callable[[Features, int, torch.Generator], Features],
+    decode: Callable[[Features], Tensor],
+    size: int,
+    count: int,
+    generator: torch.Generator,
+) -> tuple[Features, Tensor]:
+    """Candidates of one set of examples, and what the metric says of each.
+
+    Args:
+        predictions: to draw from.
+        rows: of these, that may be drawn.
+        metric: scores the candidates.
+        perturbed: see `CandidateLearner`.
+        decode: likewise.
+        size: examples of the set; all rows where there are fewer.
+        count: of candidates.
+        generator: draws both.
+
+    Returns:
+        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
+    """
+    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
+    copies = perturbed(_features(predictions, chosen), count, generator)
+    references = [predictions.references[row] for row in chosen.tolist()]
+    groups = np.arange(count * len(chosen)).reshape(count, -1)
+    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
+    return copies, torch.from_numpy(scores)
+
+
+def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
+    """The means over each of `count` candidates, shape `(count, *shape of one)`."""
+    statistics = loss.statistics(copies)
+    weights = loss.weights(copies).view(count, -1)
+    values = statistics.view(count, weights.shape[1], -1)
+    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    return means.unflatten(1, statistics.shape[1:])
+
+
+def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
+    """The means of losses of examples over each of `count` candidates, by the weights of `loss`, shape `(count,)`."""
+    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
 
 
 @dataclass
