@@ -1,5 +1,6 @@
 """The weight that losses give to a target, and what they make errors cost, drawn. Needs matplotlib."""
 
+import math
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -59,7 +60,7 @@ def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
             places = [c - 0.4 + width * (number + 0.5) for c in range(len(values))]
             axis.bar(places, values - 1, width, bottom=1, label=kind)
         axis.axhline(1, color="black", linewidth=0.8)
-        axis.set(yscale="log", xlabel="class", ylabel="cost, relative to the mean")
+        axis.set(yscale="log", xlabel="class", ylabel="cost, relative to the mean", ylim=_around_1(kinds))
         if len(values) <= _MOST_NUMBERED:
             axis.set_xticks(range(len(values)), range(len(values)), fontsize="small")
         axis.yaxis.set_major_formatter("{x:g}")
@@ -69,3 +70,9 @@ def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
         axis.grid(axis="y", which="both", alpha=0.25)
         axis.legend()
     return figure
+
+
+def _around_1(kinds: dict[str, Tensor]) -> tuple[float, float]:
+    farthest = max(float(values.log().abs().max()) for values in kinds.values())
+    widest = math.exp(max(1.1 * farthest, 0.1))
+    return 1 / widest, widest

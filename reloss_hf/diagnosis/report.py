@@ -32,7 +32,8 @@ the model predicts for a set of examples, perturbed as the next steps of a train
 each set are ranked among themselves. <em>Gain</em> is how much the mean lies above that of {base}. In small print: 95 %
 bootstrap intervals, from drawing the sets of each model again."""
 _SCATTER = "Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate."
-_SCATTER_OF_SETS = "Each point is a candidate. A loss that orders as the metric does falls from left to right."
+_SCATTER_OF_SETS = """Each point is a candidate, from which the mean of its set is taken. The thinner the cloud that
+falls from left to right, the better the loss orders."""
 _CORRELATIONS = {"overall": "all groups", "last": "last candidate", "within": "within one, mean"}
 _CORRELATIONS_OF_SETS = {"within": "mean of the sets", "last": "of the last model"}
 
@@ -89,7 +90,7 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, bytes]:
     ]
     curves = {loss.name: loss.weights for loss in diagnosis.losses if loss.weights is not None}
     costs = {loss.name: loss.costs for loss in diagnosis.losses if loss.costs}
-    words = ("minus the mean of its set", "model, early to late") if same else ()
+    words = (", centred", "model, early to late") if same else ()
     pictures = {
         _AGAINST_METRIC: plot_against_metric(
             panels, diagnosis.metric, diagnosis.candidates, diagnosis.metric_name, *words

@@ -1,6 +1,9 @@
 """How losses order candidates of the same examples: predictions of a model, and perturbed copies of them."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -50,15 +53,16 @@ def diagnose_same_examples(
     models = predictions.candidates[predictions.candidates >= 0].unique()
     sets = max(_FEWEST_SETS, math.ceil(_SETS / len(models)))
     scores, values, of_model = [], {name: [] for name in losses}, models.repeat_interleave(sets)
-    for model in tqdm(of_model, desc=f"Scoring candidates by {metric.name}", disable=not progress):
-        rows = (predictions.candidates == model).nonzero().flatten()
-        copies, found = draw_candidates(
-            predictions, rows, metric, task.perturbed, task.decode, group_size, _CANDIDATES, generator
-        )
-        scored = found.isfinite()
-        scores.append(torch.where(scored, found, torch.nan))
-        for name, loss in losses.items():
-            values[name].append(torch.where(scored, _losses(loss, copies), torch.nan))
+    with _first_warning_alone():
+        for model in tqdm(of_model, desc=f"Scoring candidates by {metric.name}", disable=not progress):
+            rows = (predictions.candidates == model).nonzero().flatten()
+            copies, found = draw_candidates(
+                predictions, rows, metric, task.perturbed, task.decode, group_size, _CANDIDATES, generator
+            )
+            scored = found.isfinite()
+            scores.append(torch.where(scored, found, torch.nan))
+            for name, loss in losses.items():
+                values[name].append(torch.where(scored, _losses(loss, copies), torch.nan))
     metric_of = torch.stack(scores)
     draws = bootstrap_draws(of_model.numpy(), resamples, seed)
     scored = metric_of.isfinite().flatten()
@@ -87,6 +91,16 @@ def diagnose_same_examples(
             )
         )
     return diagnosis
+
+
+@contextmanager
+def _first_warning_alone() -> Iterator[None]:
+    """Each set may warn of the same: that of the first says enough."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    if caught:
+        warnings.warn(str(caught[0].message), caught[0].category, stacklevel=2)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
 from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
@@ -36,8 +37,8 @@ class CandidateLearner:
         perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
         decode: the predictions that the metric is given, `(features) -> Tensor`.
         group_size: examples of a set.
-        sets: how many are scored and learned from.
-        candidates: of each set.
+        sets: how many are scored and learned from; None for 24, or 10 of a metric that scores one group after another.
+        candidates: of each set; None for 48, or 32 of such a metric.
         steps: of Adam.
         learning_rate: of Adam.
         held_out: the share of the examples that the report is measured on, and that nothing is learned from.
@@ -56,8 +57,8 @@ class CandidateLearner:
         decode: Callable[[Features], Tensor],
         *,
         group_size: int = 512,
-        sets: int = 16,
-        candidates: int = 32,
+        sets: int | None = None,
+        candidates: int | None = None,
         steps: int = 150,
         learning_rate: float = 0.05,
         held_out: float = 0.3,
@@ -68,7 +69,9 @@ class CandidateLearner:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
-        self.group_size, self.sets, self.candidates = group_size, sets, candidates
+        at_once = isinstance(metric.metric, VectorisedMetric)
+        self.group_size, self.sets = group_size, sets or (24 if at_once else 10)
+        self.candidates = candidates or (48 if at_once else 32)
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None

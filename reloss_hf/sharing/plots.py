@@ -35,7 +35,7 @@ def plot_held_out(groups: HeldOutGroups, report: LearningReport, base_loss_name:
         )
     )
     panels = [Panel(base_loss_name, groups.cross_entropy, base), Panel(report.surrogate, groups.surrogate, own)]
-    words = ("of a candidate", "set of examples") if same else ()
+    words = (" of a candidate", "set of examples") if same else ()
     return plot_against_metric(panels, groups.metric, groups.candidates, report.metric, *words)
 
 
@@ -48,7 +48,7 @@ def plot_against_metric(
     metric: Tensor,
     candidates: Tensor,
     metric_name: str,
-    of: str = "of a group",
+    of: str = " of a group",
     colours: str = "candidate, early to late",
 ) -> "Figure":
     """The metric of groups against each of several losses, a colour for each candidate that predicted them.
@@ -58,7 +58,7 @@ def plot_against_metric(
         metric: of the groups, shape `(groups,)`; higher is better.
         candidates: who made the predictions of a group, likewise.
         metric_name: for the axis.
-        of: what a point is.
+        of: what a point is, after the names on the axes.
         colours: what a colour is.
     """
     rows, columns = grid(len(panels))
@@ -68,11 +68,11 @@ def plot_against_metric(
         axis.remove()
     for axis, panel in zip(axes.flat, panels, strict=False):
         points = axis.scatter(panel.losses, metric, c=candidates, s=12, alpha=0.8, linewidths=0, cmap="viridis")
-        axis.set_xlabel(f"{panel.name} {of}")
+        axis.set_xlabel(f"{panel.name}{of}")
         axis.set_title(panel.title, fontsize="medium")
         axis.grid(alpha=0.25)
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"{metric_name} {of}")
+        axis.set_ylabel(f"{metric_name}{of}")
     if len(candidates.unique()) > 1:
         figure.colorbar(points, ax=list(axes.flat[: len(panels)]), label=colours)
     return figure
