@@ -119,6 +119,11 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         tensors of shape `(targets,)`; None where the loss reads no probabilities of targets."""
         return None
 
+    def error_costs(self) -> dict[str, Tensor]:
+        """What each kind of error costs, by the name of the kind: shape `(classes,)`; empty where there are no such
+        costs."""
+        return {}
+
     @property
     def config(self) -> dict[str, Any]:
         """The arguments of `__init__` that rebuild this surrogate; each is an attribute of the same name."""

@@ -24,8 +24,9 @@ from reloss_hf import (
     collect_predictions,
 )
 from reloss_hf.cli import main
-from reloss_hf.diagnosis.diagnosis import diagnose, verdict
+from reloss_hf.diagnosis.diagnosis import diagnose
 from reloss_hf.diagnosis.report import table, write_report
+from reloss_hf.diagnosis.verdict import verdict
 from reloss_hf.sharing.model_card import write_model_card
 from reloss_hf.tasks.base import NamedMetric, Task, uniform_draws
 

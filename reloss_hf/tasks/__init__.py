@@ -27,7 +27,7 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
         ValueError: there is no task of that name, or the model is of a class for none of the tasks, or for several.
     """
     if name is not None:
-        return _named(name)
+        return task_named(name)
     for module in model_and_wrapped(model):
         found = _only(type(model).__name__, [task for task in TASKS if task.handles(module)])
         if found is not None:
@@ -38,6 +38,18 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
                 f"surrogate for it; the tasks are {_names()}"
             )
     return None
+
+
+def task_named(name: str) -> type[Task]:
+    """The task of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = next((task for task in TASKS if task.name == name), None)
+    if found is None:
+        raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
+    return found
 
 
 def task_of_batch(model: torch.nn.Module, outputs: Any, inputs: Inputs) -> type[Task]:
@@ -84,13 +96,6 @@ def columns_of_tasks() -> list[str]:
     return list(dict.fromkeys(name for task in TASKS for name in task.columns))
 
 
-def _named(name: str) -> type[Task]:
-    found = next((task for task in TASKS if task.name == name), None)
-    if found is None:
-        raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
-    return found
-
-
 def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:
     if len(tasks) > 1:
         raise ValueError(
@@ -115,6 +120,7 @@ __all__ = [
     "labels_of_tasks",
     "named_metrics",
     "task_for",
+    "task_named",
     "task_of_batch",
     "task_of_features",
 ]

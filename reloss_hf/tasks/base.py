@@ -120,6 +120,11 @@ class Task(ABC):
         return self.base_loss_name.replace("-", "_").replace(" ", "_")
 
     @classmethod
+    def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
+        """The hand-made losses, made for features like these."""
+        return [loss() for loss in cls.hand_made]
+
+    @classmethod
     @abstractmethod
     def handles(cls, model: torch.nn.Module) -> bool:
         """Whether the class of the model says that it is for this task."""
@@ -308,6 +313,11 @@ class CandidateTask(Task):
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a metric while a surrogate is learned: those given, and what has to be the same in all groups,
         such as the set of classes."""
+
+    @staticmethod
+    @abstractmethod
+    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """The same where the model is not there, but features of its predictions."""
 
     @abstractmethod
     def label_table(self, labels: list) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsigmoid, one_hot
 
-from ...surrogate import CountedLoss, Features, SurrogateLoss
+from ...surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 
 IGNORED = -100
 # log(1 - p) of a probability nearer to 1 than this has no gradient worth following.
@@ -65,9 +65,9 @@ class ClassLoss(SurrogateLoss):
         """Of the gold labels: the probability of each, and the slope of the loss in its logit, as a share of that of
         cross-entropy."""
         slopes = []
-        for loss in (self, self.cross_entropy):
+        for loss in (self.batch_loss, lambda given: weighted_mean(self.cross_entropy(given), self.weights(given))):
             logits = features["logits"].clone().requires_grad_(True)
-            (slope,) = torch.autograd.grad(loss(features | {"logits": logits}).sum(), logits)
+            (slope,) = torch.autograd.grad(loss(features | {"logits": logits}), logits)
             slopes.append(slope)
         gold = targets_of(features) > 0
         gold &= slopes[1].abs() > 1e-4 * slopes[1].abs().amax()  # a certain target cannot gain: its weight is 0 / 0
@@ -113,6 +113,9 @@ class ClassCosts(CountedLoss, ClassLoss):
         remainders = torch.where(self.seen.bool(), self.remainders, average)
         logarithms = self.means + self.slopes @ self.counts.T + remainders
         return (logarithms - logarithms.mean()).exp()
+
+    def error_costs(self) -> dict[str, Tensor]:
+        return dict(zip(("miss", "false alarm"), self.costs.detach().cpu(), strict=True))
 
     def observe(self, features: Features) -> None:
         """Count each class among the examples: standardised logarithms. A class of none of them stays at the mean."""

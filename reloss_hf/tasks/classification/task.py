@@ -14,8 +14,15 @@ from ...surrogate import CountedLoss, SurrogateLoss
 from ..base import Candidate, CandidateTask, Inputs
 from ..models import class_names, is_known_as, named_outputs
 from .candidates import perturbed
-from .hand_made import FrequencyLoss, SoftF1Loss
-from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions
+from .hand_made import (
+    ClassWeightedCrossEntropy,
+    FocalLoss,
+    FrequencyLoss,
+    LabelSmoothedCrossEntropy,
+    LogitAdjustedCrossEntropy,
+    SoftF1Loss,
+)
+from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions, targets_of
 from .metrics import METRICS, takes_labels
 
 _CLASSES = class_names(
@@ -36,7 +43,14 @@ class ClassificationTask(CandidateTask):
     does = "classifies"
     default_surrogate = ClassCosts
     default_loss = ClassCrossEntropy
-    hand_made = (ClassCrossEntropy, SoftF1Loss)
+    hand_made = (
+        ClassCrossEntropy,
+        ClassWeightedCrossEntropy,
+        LogitAdjustedCrossEntropy,
+        FocalLoss,
+        LabelSmoothedCrossEntropy,
+        SoftF1Loss,
+    )
     metrics: ClassVar = METRICS
     group_size = 512
     needs_processing_class = False
@@ -137,10 +151,20 @@ class ClassificationTask(CandidateTask):
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """All classes are named to metrics that average over them: else the average is over those that occur."""
-        averaged = options.get("average", "binary") not in ("binary", "samples")
-        if averaged and not self.several and takes_labels(metric):
-            return {"labels": list(range(self.classes))} | options
-        return options
+        return options if self.several else _with_classes(metric, options, self.classes)
+
+    @staticmethod
+    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        several = features["labels"].ndim == 2
+        return options if several else _with_classes(metric, options, features["logits"].shape[1])
+
+    @classmethod
+    def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
+        losses = super().compared(features)
+        for loss in losses:
+            if isinstance(loss, FrequencyLoss):
+                loss.count(targets_of(features))
+        return losses
 
     def label_table(self, labels: list) -> Tensor:
         table = torch.as_tensor(labels)
@@ -171,3 +195,10 @@ class ClassificationTask(CandidateTask):
 
     def _sample(self, label: int) -> Any:
         return [int(c == label) for c in range(self.classes)] if self.several else label
+
+
+def _with_classes(metric: Any, options: dict[str, Any], classes: int) -> dict[str, Any]:
+    averaged = options.get("average", "binary") not in ("binary", "samples")
+    if averaged and takes_labels(metric) and "labels" not in options:
+        return options | {"labels": list(range(classes))}
+    return options
