@@ -155,9 +155,8 @@ class CandidateLearner:
         surrogate = self.surrogate = self.new_surrogate(examples)
         try:
             surrogate.observe(examples)
-            sets = self._sets(
-                predictions, rows, 1, torch.Generator().manual_seed(self.seed), strength=10.0, candidates=3
-            )
+            generator = torch.Generator().manual_seed(self.seed)
+            sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned

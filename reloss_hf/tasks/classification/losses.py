@@ -24,6 +24,8 @@ from ...surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 IGNORED = -100
 # log(1 - p) of a probability nearer to 1 than this has no gradient worth following.
 _NEAREST = 1e-6
+# The logarithm of a cost is at most so far from the mean, so that no error costs more than 40 times what others do.
+_LARGEST = 3.7
 
 
 class ClassLoss(SurrogateLoss):
@@ -108,11 +110,12 @@ class ClassCosts(CountedLoss, ClassLoss):
 
     @property
     def costs(self) -> Tensor:
-        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is 1."""
+        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is about 1."""
         average = (self.remainders * self.seen).sum(1, keepdim=True) / self.seen.sum().clamp(min=1)
         remainders = torch.where(self.seen.bool(), self.remainders, average)
         logarithms = self.means + self.slopes @ self.counts.T + remainders
-        return (logarithms - logarithms.mean()).exp()
+        logarithms = logarithms - logarithms.mean()
+        return (_LARGEST * (logarithms / _LARGEST).tanh()).exp()
 
     def error_costs(self) -> dict[str, Tensor]:
         return dict(zip(("miss", "false alarm"), self.costs.detach().cpu(), strict=True))

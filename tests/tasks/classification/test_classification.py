@@ -32,9 +32,11 @@ class Forced(ReLossTrainer):
 def learned(tmp_path_factory):
     trainer = make_trainer(
         tmp_path_factory.mktemp("out"),
-        make_rows(1200, several=True, imbalance=0.4),
         several=True,
+        model=Bag(several=True),
         metric=recall_of_rare,
+        surrogate_dataset=make_rows(800, seed=7, several=True),
+        arguments={"learning_rate": 0.1},
     )
     trainer.train()
     return trainer
@@ -55,7 +57,9 @@ def test_what_the_metric_asks_for_costs_more(learned):
 
 def test_training_on_it_raises_the_metric(learned, tmp_path):
     test = make_rows(400, seed=5, several=True)
-    plain = make_trainer(tmp_path, several=True, model=Bag(several=True), arguments={"surrogate_start": None})
+    plain = make_trainer(
+        tmp_path, several=True, model=Bag(several=True), arguments={"surrogate_start": None, "learning_rate": 0.1}
+    )
     plain.train()
     scores = []
     for trainer in (plain, learned):
@@ -111,7 +115,7 @@ def test_where_the_metric_falls_after_the_switch_training_goes_back(tmp_path, ca
         trainer.train()
     assert "f1 of the held-out examples fell from" in caplog.text
     in_force = [e["surrogate_in_force"] for e in trainer.state.log_history if "surrogate_in_force" in e]
-    assert in_force[-1] == 0 and max(in_force) == 1
+    assert in_force[-1] == 0 and max(in_force) > 0
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -202,7 +206,7 @@ def test_averages_are_over_all_classes_also_where_some_do_not_occur(tmp_path):
         ({"metric": "f1", "metric_options": MACRO}, {"surrogate_held_out_share": 0.001}, "has 1 examples.*at least 20"),
         ({"metric": "f1", "metric_options": MACRO}, {"surrogate_held_out_share": 1.0}, "below 1"),
         ({"metric": "f1", "metric_options": MACRO}, {"surrogate_learn_again": -1}, "surrogate_learn_again=-1"),
-        ({"metric": "f1", "metric_options": MACRO}, {"surrogate_class": "FocalLoss"}, "pass surrogate=FocalLoss"),
+        ({"metric": "f1", "metric_options": MACRO}, {"surrogate_class": "FocalLoss"}, "FocalLoss.*cannot be learned"),
         ({"metric": "f1"}, {"surrogate_predictions": "generate"}, "generates nothing"),
     ],
 )
