@@ -1,7 +1,6 @@
 """Trainers that learn a surrogate of the metric on the way, then train on it instead of cross-entropy."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
-from .run.checkpoints import SURROGATE_FOLDER
 from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
 from .run.rehearsal import rehearse
-from .run.resuming import checkpoint_surrogate
 from .run.same_examples import SliceLearning
+from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
@@ -31,7 +29,7 @@ from .training_args import ReLossArguments
 logger = logging.getLogger(__name__)
 
 
-class ReLossMixin:
+class ReLossMixin(SavingMixin):
     """What makes a `Trainer` a ReLoss trainer. All arguments of the `Trainer` hold; these are added.
 
     Args:
@@ -225,52 +223,10 @@ class ReLossMixin:
             logs |= self._means.take(self.accelerator)
         super().log(logs, start_time)
 
-    def save_model(self, output_dir=None, _internal_call=False):
-        folder = Path(output_dir or self.args.output_dir)
-        is_checkpoint = _internal_call and output_dir is not None  # and not a push
-        if is_checkpoint and self.learning is not None and not self.args.save_only_model:
-            self.learning.save(folder if self.args.should_save else None)
-        if self.args.should_save:
-            if self.surrogate is not None:
-                self.surrogate.save_pretrained(folder / SURROGATE_FOLDER)
-            elif is_checkpoint:  # that an earlier run wrote under the same name
-                shutil.rmtree(folder / SURROGATE_FOLDER, ignore_errors=True)
-        super().save_model(output_dir, _internal_call)
-
-    def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
-        """Upload the surrogate alone, from the main process: `SurrogateLoss.push_to_hub`, with its keywords.
-
-        Returns:
-            The address of the repository; None on other processes.
-
-        Raises:
-            ValueError: there is no surrogate, or the upload failed.
-        """
-        if self.surrogate is None:
-            raise ValueError("there is no surrogate to push: none was given, and none learned so far or it was refused")
-        if not self.is_world_process_zero():
-            return None
-        account = {"token": self.args.hub_token, "private": self.args.hub_private_repo}
-        return self.surrogate.push_to_hub(repo_id, **account | keywords)
-
-    def _push_from_checkpoint(self, checkpoint_folder):
-        folder = Path(checkpoint_folder) / SURROGATE_FOLDER
-        if self.is_world_process_zero() and folder.is_dir():
-            shutil.copytree(folder, Path(self.args.output_dir) / SURROGATE_FOLDER, dirs_exist_ok=True)
-        super()._push_from_checkpoint(checkpoint_folder)
-
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         ours = self._task.columns if self._task else columns_of_tasks()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.args.surrogate_start is not None:
-            named = self._surrogate_argument is not None
-            self.surrogate = checkpoint_surrogate(self, Path(checkpoint), self._given, named)
-            if self.learning is not None:
-                self.learning.load(Path(checkpoint), has_surrogate=self.surrogate is not None)
 
     def _inner_training_loop(self, *arguments, **keywords):
         self._begin()  # auto_find_batch_size begins again with each smaller batch

@@ -7,10 +7,11 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task
+from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
+from .same_examples import CandidateTask
 from .token_sequence.task import TokenSequenceTask
 
 TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)

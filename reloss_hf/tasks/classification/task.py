@@ -11,8 +11,9 @@ from torch.nn.functional import one_hot
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss
-from ..base import Candidate, CandidateTask, Inputs
+from ..base import Candidate, Inputs
 from ..models import class_names, is_known_as, named_outputs
+from ..same_examples import CandidateTask
 from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
