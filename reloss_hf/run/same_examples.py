@@ -153,7 +153,8 @@ class SliceLearning:
         outcome = [self.learner.compare(self._at_switch, predictions) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         before, now, noise = outcome[0]
-        self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
+        if can_go_back:  # not at the end, where the Trainer has its own last word in the logs
+            self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
         if now >= before - noise:
             return None
         words = f"{self.learner.metric.name} of the held-out examples fell from {before:.4f} at the switch to {now:.4f}"
