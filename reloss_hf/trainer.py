@@ -16,16 +16,17 @@ from .metrics import MetricLike
 from .report import LearningReport
 from .run.arguments import require_arguments
 from .run.checkpoints import SURROGATE_FOLDER
-from .run.first_batch import task_of_first_examples, task_of_inputs, without_our_columns
+from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
-from .run.loss import Loss, surrogate_loss, with_loss
+from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
 from .run.rehearsal import rehearse
 from .run.resuming import checkpoint_surrogate
 from .run.same_examples import SliceLearning
 from .run.snapshots import SnapshotLearning
+from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import Task, columns_of_tasks, task_for
+from .tasks import CandidateTask, Task, columns_of_tasks, task_for
 from .tasks.models import forked_random_state
 from .training_args import require_order
 
@@ -103,9 +104,13 @@ class ReLossMixin:
         self.learning: SnapshotLearning | SliceLearning | None = None
         self._warn_of_incomparable_losses()
         self._begin()
-        found = task_for(self.model, task) or task_of_first_examples(self)
+        found, first = task_for(self.model, task), None
+        if found is None or issubclass(found, CandidateTask):
+            first = first_examples(self)
+        if found is None and first is not None:
+            found = task_of_inputs(self, first)
         if found is not None:
-            self._settle(found)
+            self._settle(found, first)
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(ReLossCallback)
             self.reloss_callback.on_init_end(self.args, self.state, self.control)
@@ -149,6 +154,7 @@ class ReLossMixin:
             rehearse(self, batches[0])
         self._rehearsed = True
         self._batch_weight = self.accelerator.gather(weight).sum()
+        self._whole_batch = whole_batch(self, batches)
         return batches, items
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -186,7 +192,7 @@ class ReLossMixin:
             if collects:
                 self.learning.after_forward(self.outputs_to_collect(model, inputs, found.outputs), inputs)
         if model.training:
-            self._track(found.logs, self.task.weight(inputs))
+            self._means.add(found.logs, self.task.weight(inputs))
         loss = found.loss if self._micro_batch_scale is None else found.loss * self._micro_batch_scale
         return (loss, found.outputs) if return_outputs else loss
 
@@ -229,7 +235,10 @@ class ReLossMixin:
     def surrogate_loss(self, model, inputs, surrogate: SurrogateLoss) -> Loss:
         """The loss after the switch of a micro-batch, with its share of the one before."""
         base = self.base_loss(model, inputs) if self.args.surrogate_cross_entropy_share else None
-        found = surrogate_loss(self.task, model, inputs, surrogate, self.args.surrogate_cross_entropy_share, base)
+        whole = self._whole_batch if model.training else None
+        found = surrogate_loss(
+            self.task, model, inputs, surrogate, self.args.surrogate_cross_entropy_share, base, whole
+        )
         found.outputs = with_loss(found.outputs, found.loss, self._output_names)
         return found
 
@@ -246,10 +255,7 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, (total, weights) in self._tracked.items():
-                total, weights = self.accelerator.gather(torch.stack([total, weights.to(total)])).view(-1, 2).sum(0)
-                logs[name] = (total / weights.clamp(min=1)).item()
-            self._tracked = {}
+            logs |= self._means.take(self.accelerator)
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
@@ -317,18 +323,22 @@ class ReLossMixin:
         self._rehearsed = False
         self._asked = 0  # for a loss, how often
         self._output_names: list[str] | None = None
-        self._tracked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._means = Means()
         self._batch_weight: torch.Tensor | None = None
+        self._whole_batch: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 
     def _require_task(self, model, inputs) -> None:
         if self._task is None:
-            self._settle(task_of_inputs(self, inputs))
+            self._settle(task_of_inputs(self, inputs), inputs)
         self.task.meet(model, inputs)
 
-    def _settle(self, task: type[Task]) -> None:
-        """Make what depends on the task: all that can be refused is refused here, before the first step."""
+    def _settle(self, task: type[Task], inputs: Any) -> None:
+        """Make what depends on the task, and on some inputs, where there are any: all that can be refused is refused
+        here, before the first step."""
         self._task = task(self.model, self.processing_class)
+        if inputs is not None:
+            self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
@@ -345,11 +355,6 @@ class ReLossMixin:
             logger.warning("Training stays on %s: %s", self.task.base_loss_name, learned.objection)
         if learned.report is not None:
             self.log(learned.report.as_logs(self.task.base_loss_key))
-
-    def _track(self, values: dict[str, torch.Tensor], weight: torch.Tensor) -> None:
-        for name, value in values.items():
-            total, weights = self._tracked.get(name, (0, 0))
-            self._tracked[name] = total + value.detach() * weight, weights + weight
 
     def _warn_of_incomparable_losses(self) -> None:
         name = self.args.metric_for_best_model

@@ -2,37 +2,18 @@
 
 import functools
 
-import datasets
 import evaluate
 import jiwer
 import numpy as np
 import pytest
 import sklearn.metrics
+from toy_metrics import Module, Share, anything, keywords_alone
 
 from reloss_hf import GroupMetric
 
-TEXT = datasets.Value("string")
 PAIR = (["A", "b", "c", "x"], ["a", "b", "d", "x"], np.array([[0, 1, 2], [0, 1, 3], [2, 2, 3]]))
 CLASSES = ([0, 1, 1, 1, 0, 1], [0, 1, 0, 0, 0, 1], np.array([range(6), [0, 1, 2, 0, 1, 2]]))
 SPEECH = (["a b c", "x"], ["a b c", "x y z w"], np.array([[0, 1]]))
-
-
-class Module(evaluate.Metric):
-    columns = ("predictions", "references")
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description="",
-            citation="",
-            inputs_description="",
-            features=datasets.Features({column: TEXT for column in self.columns}),
-        )
-
-
-class Share(Module):
-    def _compute(self, predictions, references, lower=False):
-        pairs = zip(predictions, references, strict=True)
-        return {"share": sum((p.lower() if lower else p) == r for p, r in pairs) / len(references)}
 
 
 class Length(Module):
@@ -172,10 +153,6 @@ def test_a_function_of_scikit_learn_is_called_by_name_with_its_options():
     assert GroupMetric(sklearn.metrics.hamming_loss)(*CLASSES).max() < 0
 
 
-def keywords_alone(*, predictions, references):
-    return 10 * len(predictions[0]) + len(references[0])
-
-
 def hidden(**inputs):
     return keywords_alone(**inputs)
 
@@ -186,10 +163,6 @@ def reversed_names(references, predictions):
 
 def positional_alone(y_true, y_pred, /):
     return keywords_alone(predictions=y_pred, references=y_true)
-
-
-def anything(first, second):
-    return keywords_alone(predictions=first, references=second)
 
 
 def one_name(hypotheses, golds):

@@ -120,6 +120,11 @@ class Task(ABC):
         return self.base_loss_name.replace("-", "_").replace(" ", "_")
 
     @classmethod
+    def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
+        """The hand-made losses, made for features like these."""
+        return [loss() for loss in cls.hand_made]
+
+    @classmethod
     @abstractmethod
     def handles(cls, model: torch.nn.Module) -> bool:
         """Whether the class of the model says that it is for this task."""
@@ -184,6 +189,14 @@ class Task(ABC):
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
         """What a task wants to know from the first batch and its outputs, without dropout."""
+
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
+        """Tell a given loss what it has to know of the training data.
+
+        Args:
+            surrogate: changed in place.
+            labels: gives the labels of all training examples.
+        """
 
     def base_loss(
         self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
@@ -284,8 +297,11 @@ class CandidateTask(Task):
 
     @staticmethod
     @abstractmethod
-    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own."""
+    def perturbed(
+        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+    ) -> dict[str, Tensor]:
+        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own: as
+        another training might change them, or so many times as strongly."""
 
     @staticmethod
     @abstractmethod
@@ -304,9 +320,13 @@ class CandidateTask(Task):
 
     @staticmethod
     @abstractmethod
-    def label_table(labels: Any) -> Tensor | None:
-        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set; None where it is
-        not known. So that a held-out slice has all of them."""
+    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """The same where the model is not there, but features of its predictions."""
+
+    @abstractmethod
+    def label_table(self, labels: list) -> Tensor:
+        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set: so that a held-out
+        slice has all of them."""
 
 
 def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:
