@@ -147,9 +147,8 @@ def test_hand_made_losses_equal_what_is_pasted_from_forums():
     adjusted = torch.nn.functional.cross_entropy(logits[known] + torch.tensor(shares).log(), labels[known])
     torch.testing.assert_close(LogitAdjustedCrossEntropy(shares).batch_loss(features), adjusted)
     probability = logits.softmax(1)[known, labels[known]]
-    torch.testing.assert_close(
-        FocalLoss(2).batch_loss(features), (-((1 - probability) ** 2) * probability.log()).mean()
-    )
+    focal = -((1 - probability) ** 2) * probability.log()
+    torch.testing.assert_close(FocalLoss(2).batch_loss(features), focal.mean())
     weights = torch.tensor([1.0, 2.0, 5.0])
     pasted = torch.nn.functional.cross_entropy(logits[known], labels[known], weights, reduction="none").mean()
     torch.testing.assert_close(ClassWeightedCrossEntropy(weights=[1, 2, 5]).batch_loss(features), pasted)
