@@ -2,13 +2,21 @@
 
 from .callback import ReLossCallback
 from .collect import collect_predictions
-from .learner import SurrogateLearner
+from .learner import CandidateLearner, SurrogateLearner
 from .learning.functional import average_rank, gradient_penalty, soft_rank, sorting_network_rank, spearman_correlation
 from .learning.predictions import Predictions
 from .loss_func import surrogate_loss_func
 from .metrics import GroupMetric
 from .report import HeldOutGroups, LearningReport
 from .surrogate import SurrogateLoss
+from .tasks.classification.hand_made import (
+    ClassWeightedCrossEntropy,
+    FocalLoss,
+    LabelSmoothedCrossEntropy,
+    LogitAdjustedCrossEntropy,
+    SoftF1Loss,
+)
+from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -32,30 +40,41 @@ from .tasks.token_sequence.losses import (
     TokenSurrogate,
     TransformerTokenSurrogate,
 )
-from .trainer import ReLossSeq2SeqTrainer, ReLossTrainer
-from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+from .trainer import ReLossMixin, ReLossSeq2SeqTrainer, ReLossTrainer
+from .training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
 
 __all__ = [
     "Answer",
     "AnswersCrossEntropy",
     "AnswersSurrogate",
+    "CandidateLearner",
+    "ClassCosts",
+    "ClassCrossEntropy",
+    "ClassLoss",
+    "ClassWeightedCrossEntropy",
     "ExpectedF1Loss",
+    "FocalLoss",
     "GroupMetric",
     "HeldOutGroups",
+    "LabelSmoothedCrossEntropy",
     "LearningReport",
     "LogNgramSurrogate",
+    "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
     "NgramSurrogate",
     "OverlapSurrogate",
     "OwnOutputSurrogate",
     "Predictions",
     "PrefixNgramSurrogate",
+    "ReLossArguments",
     "ReLossCallback",
+    "ReLossMixin",
     "ReLossSeq2SeqTrainer",
     "ReLossSeq2SeqTrainingArguments",
     "ReLossTrainer",
     "ReLossTrainingArguments",
     "SharpenedF1Surrogate",
+    "SoftF1Loss",
     "SpanCrossEntropy",
     "SpanSurrogate",
     "SpanSurrogateMLP",

@@ -189,25 +189,24 @@ def _add_groups(command) -> None:
 
 
 def _diagnose(options: argparse.Namespace, command: str) -> None:
-    from .diagnosis.diagnosis import diagnose, verdict
-    from .diagnosis.report import table, write_report
+    from .diagnosis.diagnosis import diagnose
+    from .diagnosis.report import heading, table, write_report
+    from .diagnosis.verdict import verdict
     from .learning.predictions import Predictions
-    from .metrics import GroupMetric
 
     predictions = Predictions.load(options.folder)
-    metric = GroupMetric(options.metric, options.metric_key, options.lower_is_better, options.metric_options)
     loaded = {name: _load(name) for name in options.surrogate}
     surrogates = {f"{type(surrogate).__name__} ({_short(name)})": surrogate for name, surrogate in loaded.items()}
     diagnosis = diagnose(
         predictions,
-        metric,
+        _metric(options, predictions),
         surrogates,
         options.group_size,
         options.resamples,
         options.seed,
         progress=not options.quiet,
     )
-    print(f"\nSpearman with {diagnosis.metric_name} over {len(diagnosis.metric)} groups, 95 % intervals\n")
+    print(f"\n{heading(diagnosis)}\n")
     print(table(diagnosis))
     print()
     for sentence in verdict(diagnosis):
@@ -216,28 +215,31 @@ def _diagnose(options: argparse.Namespace, command: str) -> None:
 
 
 def _learn(options: argparse.Namespace, command: str) -> None:
-    from .learner import SurrogateLearner
+    from .learner import learner_for
     from .learning.predictions import Predictions
-    from .metrics import GroupMetric
     from .sharing.model_card import write_model_card
     from .tasks import task_of_features
 
     predictions = Predictions.load(options.folder)
-    task = task_of_features(predictions.features)
-    learner = SurrogateLearner(
-        GroupMetric(options.metric, options.metric_key, options.lower_is_better, options.metric_options),
-        options.surrogate_class or task.default_surrogate.__name__,
-        group_size=options.group_size or task.group_size,
-        seed=options.seed,
+    learner = learner_for(
+        task_of_features(predictions.features),
+        _metric(options, predictions),
+        options.surrogate_class,
+        options.group_size,
+        options.seed,
         progress=not options.quiet,
     )
     report = learner.learn(predictions)
     learner.surrogate.save_pretrained(options.output)
     write_model_card(learner.surrogate, options.output)
-    print(f"\nSpearman with {report.metric} over {report.held_out_groups} held-out groups (within a candidate)")
-    print(f"{report.surrogate:<28}{report.spearman:.3f} ({report.spearman_within:.3f})")
     base = learner.surrogate.base_loss_name
-    print(f"{base:<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
+    if report.same_examples:
+        print(f"\nSpearman with {report.metric} among {report.held_out_groups} candidates of held-out examples")
+        print(f"{report.surrogate:<28}{report.spearman:.3f}\n{base:<28}{report.spearman_cross_entropy:.3f}")
+    else:
+        print(f"\nSpearman with {report.metric} over {report.held_out_groups} held-out groups (within a candidate)")
+        print(f"{report.surrogate:<28}{report.spearman:.3f} ({report.spearman_within:.3f})")
+        print(f"{base:<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
     print(f"\nSurrogate: {options.output}")
     if report.objection:
         warnings.warn(f"it should not replace {base}: {report.objection}", stacklevel=1)
@@ -261,6 +263,20 @@ def _card(options: argparse.Namespace, command: str) -> None:
     from .sharing.model_card import write_model_card
 
     print(write_model_card(_load(options.folder), options.folder, options.repo_id))
+
+
+def _metric(options: argparse.Namespace, predictions):
+    from .learner import group_metric
+    from .tasks import task_of_features
+
+    return group_metric(
+        task_of_features(predictions.features),
+        predictions,
+        options.metric,
+        options.metric_key,
+        options.lower_is_better,
+        options.metric_options,
+    )
 
 
 def _load(name_or_path: str):

@@ -1,13 +1,20 @@
-"""The learner as users call it: with metrics and classes of surrogates by name."""
+"""The learners as users call them, with metrics and classes of surrogates by name, and which one a task has."""
 
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from .learning import candidates
 from .learning.learner import Learner
 from .learning.metrics import LoadedGroupMetric
+from .learning.predictions import Predictions
 from .metrics import GroupMetric, MetricLike
-from .surrogate import SurrogateLoss, surrogate_class
+from .report import LearningReport
+from .surrogate import CountedLoss, SurrogateLoss, surrogate_class
+from .tasks import CandidateTask, Task, task_named
 
 
 class SurrogateLearner(Learner):
@@ -37,3 +44,98 @@ class SurrogateLearner(Learner):
                 torch.manual_seed(seed)
                 surrogate = surrogate_class(surrogate)()
         super().__init__(metric, surrogate, seed=seed, **settings)
+
+
+class CandidateLearner(candidates.CandidateLearner):
+    __doc__ = """Learns a loss of a classifier outside any Trainer, from what it predicts for some examples.
+
+    Example:
+        >>> learner = CandidateLearner("f1", metric_options={"average": "macro"})
+        >>> report = learner.learn("out/predictions")
+        >>> learner.surrogate.costs  # of a miss, and of a false alarm, of each class
+
+    The metric is what `GroupMetric` takes, or one, and `metric_options` are its settings, to which `learn` adds all
+    classes where it averages over them. `surrogate` is the name of a class, and takes the place of `new_surrogate`,
+    `perturbed` and `decode`.
+
+    """ + (candidates.CandidateLearner.__doc__ or "")
+
+    def __init__(
+        self,
+        metric: LoadedGroupMetric | MetricLike,
+        surrogate: str = "ClassCosts",
+        *,
+        metric_options: Mapping[str, Any] | None = None,
+        group_size: int | None = None,
+        **settings: Any,
+    ):
+        cls = surrogate_class(surrogate)
+        self.task = task_named(cls.task)
+        if not issubclass(self.task, CandidateTask) or not issubclass(cls, CountedLoss):
+            raise ValueError(
+                f"surrogate {surrogate!r} cannot be learned from candidates of the same examples: train on an object "
+                f"of it, {surrogate}(...)" + _or_default(self.task)
+            )
+        self._given = metric, dict(metric_options or {})
+        super().__init__(
+            metric if isinstance(metric, LoadedGroupMetric) else GroupMetric(metric, options=metric_options),
+            partial(self.task.new_surrogate, cls),
+            self.task.perturbed,
+            self.task.decode,
+            group_size=group_size or self.task.group_size,
+            **settings,
+        )
+
+    def learn(self, predictions: Predictions | str | Path) -> LearningReport:
+        if not isinstance(predictions, Predictions):
+            predictions = Predictions.load(predictions)
+        metric, options = self._given
+        if not isinstance(metric, LoadedGroupMetric):
+            self.metric = group_metric(self.task, predictions, metric, options=options)
+        return super().learn(predictions)
+
+
+def learner_for(
+    task: Task | type[Task],
+    metric: LoadedGroupMetric,
+    surrogate: str | None = None,
+    group_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> SurrogateLearner | CandidateLearner:
+    """The learner of a task: from candidates of the same examples where the task makes such, else from groups of
+    different ones.
+
+    Args:
+        task: what the surrogate is for.
+        metric: to be learned.
+        surrogate: the name of the class; None for the default of the task.
+        group_size: None for that of the task.
+        seed: of the learner.
+        progress: whether to show a progress bar, where learning takes long enough for one.
+
+    Raises:
+        ValueError: the class cannot be learned.
+    """
+    surrogate, group_size = surrogate or task.default_surrogate.__name__, group_size or task.group_size
+    if issubclass(task if isinstance(task, type) else type(task), CandidateTask):
+        return CandidateLearner(metric, surrogate, group_size=group_size, seed=seed)
+    return SurrogateLearner(metric, surrogate, group_size=group_size, seed=seed, progress=progress)
+
+
+def group_metric(
+    task: type[Task],
+    predictions: Predictions,
+    metric: MetricLike,
+    key: str | None = None,
+    lower_is_better: bool | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> GroupMetric:
+    """The metric of saved predictions, as a trainer makes it: with what has to be the same in all groups."""
+    if issubclass(task, CandidateTask):
+        options = task.metric_options_of(predictions.features, metric, dict(options or {}))
+    return GroupMetric(metric, key, lower_is_better, options)
+
+
+def _or_default(task: type[Task]) -> str:
+    return f", or learn a {task.default_surrogate.__name__}" if issubclass(task, CandidateTask) else ""

@@ -6,9 +6,10 @@ from io import StringIO
 
 import pytest
 from synthetic import synthetic
+from synthetic_classes import synthetic_classes
 
 import reloss_hf
-from reloss_hf import NgramSurrogate, Predictions, SurrogateLoss
+from reloss_hf import ClassCosts, NgramSurrogate, Predictions, SurrogateLoss
 from reloss_hf.cli import main
 
 
@@ -38,6 +39,27 @@ def diagnosed(folder, surrogate):
 def test_a_learned_surrogate_is_saved_with_its_card(surrogate):
     assert isinstance(SurrogateLoss.from_pretrained(surrogate), NgramSurrogate)
     assert "| this surrogate |" in (surrogate / "README.md").read_text()
+
+
+def test_classifiers_are_learned_from_and_diagnosed_on_candidates_of_the_same_examples(tmp_path, capsys):
+    """In the folder that a run leaves: each learning saved the same examples, under a name of its own."""
+    for number in range(2):
+        predictions = synthetic_classes(models=2, several=False)
+        predictions.select(predictions.candidates == number).save(tmp_path / "predictions", f"learning-{number}")
+    metric = ["--metric", "f1", "--metric-options", '{"average": "macro"}', "--quiet", "--output"]
+    assert main(["learn", str(tmp_path / "predictions"), *metric, str(tmp_path / "surrogate")]) == 0
+    printed = capsys.readouterr().out
+    assert "candidates of held-out examples" in printed and re.search(r"^ClassCosts +\d\.\d+$", printed, re.M)
+    learned = SurrogateLoss.from_pretrained(tmp_path / "surrogate")
+    assert isinstance(learned, ClassCosts) and learned.classes == 6
+    assert learned.info["metric_options"]["labels"] == [0, 1, 2, 3, 4, 5]
+
+    diagnose = ["diagnose", str(tmp_path / "predictions"), *metric, str(tmp_path / "report"), "--resamples", "20"]
+    assert main([*diagnose, "--surrogate", str(tmp_path / "surrogate")]) == 0
+    printed = capsys.readouterr().out
+    assert "within 32 sets of 32 candidates of the same 512 examples" in printed
+    assert re.search(r"^ClassCosts \(.*/surrogate\) +-?\d\.\d+ \[", printed, re.M)
+    assert (tmp_path / "report" / "costs.png").exists()
 
 
 def test_the_diagnosis_is_printed_with_a_verdict_and_progress(folder, diagnosed):

@@ -1,6 +1,9 @@
-"""The weight that losses give to a target, drawn. Needs matplotlib."""
+"""The weight that losses give to a target, and what they make errors cost, drawn. Needs matplotlib."""
 
+import math
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from ..sharing.plots import grid, new_figure
 from .weights import WeightCurve
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
 
 _SHOWN = (0.001, 0.999)
 _TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
+_MOST_NUMBERED = 40  # classes, one below the other
 
 
 def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
@@ -39,3 +43,36 @@ def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
     for axis in axes[:, 0]:
         axis.set_ylabel("weight, relative to the mean")
     return figure
+
+
+def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
+    """What each kind of error costs, one row for each loss: a pair of bars for each class, from 1, the mean.
+
+    Args:
+        costs: by the name of the loss, and by that of the kind, tensors of shape `(classes,)`.
+    """
+    longest = max(len(values) for kinds in costs.values() for values in kinds.values())
+    figure = new_figure(max(6.0, min(0.28 * longest, 14.0) + 2.0), 3.0 * len(costs))
+    axes = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
+    for axis, (name, kinds) in zip(axes, costs.items(), strict=True):
+        width = 0.8 / len(kinds)
+        for number, (kind, values) in enumerate(kinds.items()):
+            places = [c - 0.4 + width * (number + 0.5) for c in range(len(values))]
+            axis.bar(places, values - 1, width, bottom=1, label=kind)
+        axis.axhline(1, color="black", linewidth=0.8)
+        axis.set(yscale="log", xlabel="class", ylabel="cost, relative to the mean", ylim=_around_1(kinds))
+        if len(values) <= _MOST_NUMBERED:
+            axis.set_xticks(range(len(values)), range(len(values)), fontsize="small")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="y", which="both", labelsize="small")
+        axis.set_title(name, fontsize="medium")
+        axis.grid(axis="y", which="both", alpha=0.25)
+        axis.legend()
+    return figure
+
+
+def _around_1(kinds: dict[str, Tensor]) -> tuple[float, float]:
+    farthest = max(float(values.log().abs().max()) for values in kinds.values())
+    widest = math.exp(max(1.1 * farthest, 0.1))
+    return 1 / widest, widest

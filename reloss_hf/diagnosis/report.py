@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 
 from ..sharing.plots import Panel, plot_against_metric, spearman_title, to_png
-from .diagnosis import Diagnosis, Interval, verdict
-from .plots import plot_weights
+from .plots import plot_costs, plot_weights
+from .results import Diagnosis, Interval, LossDiagnosis
+from .verdict import verdict
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -20,13 +21,32 @@ th:first-child, td:first-child { text-align: left; } .interval { color: #777; fo
 .flag { color: #c00; } code { overflow-wrap: anywhere; }
 footer { color: #777; font-size: .85rem; margin-top: 3rem; }
 """
-_COLUMNS = ("loss", "all groups", "last candidate", "within one, mean", "gain", "rewards lower p")
+_AGAINST_METRIC, _WEIGHTS, _COSTS = "losses_against_metric.png", "weights.png", "costs.png"
+_EXPLAINED = """A candidate is the model at
+one time of its training. Over all groups most of it is the trend, which every loss follows; within one candidate it is
+the harder question, and the one that the next steps of a training ask. <em>Gain</em> is how much the mean within one
+candidate lies above that of {base}. In small print: 95 % bootstrap intervals, from drawing the groups of each candidate
+again."""
+_EXPLAINED_SETS = """A candidate is what
+the model predicts for a set of examples, perturbed as the next steps of a training might change it; the candidates of
+each set are ranked among themselves. <em>Gain</em> is how much the mean lies above that of {base}. In small print: 95 %
+bootstrap intervals, from drawing the sets of each model again."""
+_SCATTER = "Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate."
+_SCATTER_OF_SETS = """Each point is a candidate, from which the mean of its set is taken. The thinner the cloud that
+falls from left to right, the better the loss orders."""
+_CORRELATIONS = {"overall": "all groups", "last": "last candidate", "within": "within one, mean"}
+_CORRELATIONS_OF_SETS = {"within": "mean of the sets", "last": "of the last model"}
+
+
+def heading(diagnosis: Diagnosis) -> str:
+    """What the table shows, in a line."""
+    return f"Spearman with {diagnosis.metric_name} {_over(diagnosis)}, 95 % intervals"
 
 
 def table(diagnosis: Diagnosis) -> str:
     """The correlations with their intervals, aligned for a terminal."""
-    rows = [_COLUMNS, *(_cells(loss) for loss in diagnosis.losses)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    rows = [_columns(diagnosis), *(_cells(diagnosis, loss) for loss in diagnosis.losses)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
@@ -40,7 +60,7 @@ def table(diagnosis: Diagnosis) -> str:
 def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command: str) -> Path:
     """Write `report.html`, its pictures as PNG, and `diagnosis.json` with the numbers.
 
-    The picture of weights is left out where no loss reads probabilities of targets.
+    The picture of weights is left out where no loss reads probabilities of targets, that of costs where none has any.
 
     Args:
         diagnosis: what to report.
@@ -53,31 +73,42 @@ def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    panels = [
-        Panel(loss.name, loss.losses, spearman_title(loss.overall.value, loss.within.value))
-        for loss in diagnosis.losses
-    ]
-    curves = {loss.name: loss.weights for loss in diagnosis.losses if loss.weights is not None}
-    pictures = {
-        "losses_against_metric.png": to_png(
-            plot_against_metric(panels, diagnosis.metric, diagnosis.candidates, diagnosis.metric_name)
-        )
-    }
-    if curves:
-        pictures["weights.png"] = to_png(plot_weights(curves))
+    pictures = _pictures(diagnosis)
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
     (folder / "diagnosis.json").write_text(json.dumps(_numbers(diagnosis), indent=2) + "\n", encoding="utf-8")
     path = folder / "report.html"
-    path.write_text(_page(diagnosis, list(pictures.values()), source, command), encoding="utf-8")
+    path.write_text(_page(diagnosis, pictures, source, command), encoding="utf-8")
     return path
 
 
-def _page(diagnosis: Diagnosis, pictures: list[bytes], source: str, command: str) -> str:
+def _pictures(diagnosis: Diagnosis) -> dict[str, bytes]:
+    same = diagnosis.same_examples
+    panels = [
+        Panel(loss.name, loss.losses, spearman_title(loss.overall.value, None if same else loss.within.value))
+        for loss in diagnosis.losses
+    ]
+    curves = {loss.name: loss.weights for loss in diagnosis.losses if loss.weights is not None}
+    costs = {loss.name: loss.costs for loss in diagnosis.losses if loss.costs}
+    words = (", centred", "model, early to late") if same else ()
+    pictures = {
+        _AGAINST_METRIC: plot_against_metric(
+            panels, diagnosis.metric, diagnosis.candidates, diagnosis.metric_name, *words
+        )
+    }
+    if curves:
+        pictures[_WEIGHTS] = plot_weights(curves)
+    if costs:
+        pictures[_COSTS] = plot_costs(costs)
+    return {name: to_png(figure) for name, figure in pictures.items()}
+
+
+def _page(diagnosis: Diagnosis, pictures: dict[str, bytes], source: str, command: str) -> str:
     metric = escape(diagnosis.metric_name)
     signature = f" (<code>{escape(diagnosis.metric_signature)}</code>)" if diagnosis.metric_signature else ""
     rows = "\n".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _html_cells(loss)) + "</tr>" for loss in diagnosis.losses
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _html_cells(diagnosis, loss)) + "</tr>"
+        for loss in diagnosis.losses
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -89,30 +120,27 @@ def _page(diagnosis: Diagnosis, pictures: list[bytes], source: str, command: str
 </head>
 <body>
 <h1>Do the losses follow {metric}?</h1>
-<p>{len(diagnosis.metric)} groups of {diagnosis.group_size} predictions by {len(diagnosis.candidates.unique())}
-candidates, from <code>{escape(source)}</code>, scored by {metric}{signature}.</p>
+<p>{_what(diagnosis)}, from <code>{escape(source)}</code>, scored by {metric}{signature}.</p>
 <div class="verdict">
 {"".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(diagnosis))}
 </div>
 
-<h2>How each loss orders the groups</h2>
+<h2>How each loss orders them</h2>
 <div class="scroll"><table>
-<thead><tr>{"".join(f"<th>{escape(name)}</th>" for name in _COLUMNS)}</tr></thead>
+<thead><tr>{"".join(f"<th>{escape(name)}</th>" for name in _columns(diagnosis))}</tr></thead>
 <tbody>
 {rows}
 </tbody>
 </table></div>
-<p>Spearman correlation of {metric} with the loss, negated: 1 is the same order, 0 none. A candidate is the model at
-one time of its training. Over all groups most of it is the trend, which every loss follows; within one candidate it is
-the harder question, and the one that the next steps of a training ask. <em>Gain</em> is how much the mean within one
-candidate lies above that of {escape(diagnosis.losses[0].name)}. In small print: 95 % bootstrap intervals, from
-drawing the groups of each candidate again. A surrogate that was learned on these same predictions looks better here
-than it is.</p>
+<p>Spearman correlation of {metric} with the loss, negated: 1 is the same order, 0 none, −1 the opposite one.
+{(_EXPLAINED_SETS if diagnosis.same_examples else _EXPLAINED).format(base=escape(diagnosis.losses[0].name))}
+A surrogate that was learned on these same predictions looks better here than it is.</p>
 
-<h2>{metric} of each group against its loss</h2>
-<img alt="Scatter plots of {metric} against each loss" src="{_data_uri(pictures[0])}">
-<p>Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate.</p>
-{_weights_section(pictures[1]) if len(pictures) > 1 else ""}
+<h2>{metric} against each loss</h2>
+<img alt="Scatter plots of {metric} against each loss" src="{_data_uri(pictures[_AGAINST_METRIC])}">
+<p>{_SCATTER_OF_SETS if diagnosis.same_examples else _SCATTER}</p>
+{_weights_section(pictures[_WEIGHTS]) if _WEIGHTS in pictures else ""}
+{_costs_section(pictures[_COSTS]) if _COSTS in pictures else ""}
 <footer>Made by <code>{escape(command)}</code> of reloss_hf.</footer>
 </body>
 </html>
@@ -129,8 +157,39 @@ Cross-entropy gives all the same. A loss that minds what is decoded gives little
 Below zero a loss rewards <em>lowering</em> the probability of a target.</p>"""
 
 
-def _cells(loss) -> tuple[str, ...]:
-    intervals = (loss.overall, loss.last, loss.within)
+def _costs_section(picture: bytes) -> str:
+    return f"""
+<h2>What each error costs</h2>
+<img alt="Costs of errors by class" src="{_data_uri(picture)}">
+<p>What a <em>miss</em> of a class costs, and a <em>false alarm</em>, relative to the mean. Cross-entropy
+has 1 for all.</p>"""
+
+
+def _over(diagnosis: Diagnosis) -> str:
+    if not diagnosis.same_examples:
+        return f"over {len(diagnosis.metric)} groups"
+    sets = (len(diagnosis.metric) + diagnosis.groups_left_out) // diagnosis.set_size
+    return f"within {sets} sets of {diagnosis.set_size} candidates of the same {diagnosis.group_size} examples"
+
+
+def _what(diagnosis: Diagnosis) -> str:
+    makers = len(diagnosis.candidates.unique())
+    if not diagnosis.same_examples:
+        return f"{len(diagnosis.metric)} groups of {diagnosis.group_size} predictions by {makers} candidates"
+    models = "one model" if makers == 1 else f"a model at {makers} times"
+    return f"{len(diagnosis.metric)} candidates, {_over(diagnosis)}: predictions of {models}, perturbed"
+
+
+def _columns(diagnosis: Diagnosis) -> tuple[str, ...]:
+    return ("loss", *_correlations(diagnosis).values(), "gain", "rewards lower p")
+
+
+def _correlations(diagnosis: Diagnosis) -> dict[str, str]:
+    return _CORRELATIONS_OF_SETS if diagnosis.same_examples else _CORRELATIONS
+
+
+def _cells(diagnosis: Diagnosis, loss: LossDiagnosis) -> tuple[str, ...]:
+    intervals = [getattr(loss, name) for name in _correlations(diagnosis)]
     return (
         loss.name,
         *(f"{i.value:.3f} [{i.low:.2f}, {i.high:.2f}]" for i in intervals),
@@ -139,7 +198,7 @@ def _cells(loss) -> tuple[str, ...]:
     )
 
 
-def _html_cells(loss) -> list[str]:
+def _html_cells(diagnosis: Diagnosis, loss: LossDiagnosis) -> list[str]:
     def cell(interval: Interval | None, sign: str = "") -> str:
         if interval is None:
             return ""
@@ -150,10 +209,11 @@ def _html_cells(loss) -> list[str]:
 
     flagged = loss.weights is not None and loss.weights.flagged
     share = f'<span class="flag">{_rewards_lower(loss)}</span>' if flagged else _rewards_lower(loss)
-    return [escape(loss.name), *map(cell, (loss.overall, loss.last, loss.within)), cell(loss.gain, "+"), share]
+    intervals = [getattr(loss, name) for name in _correlations(diagnosis)]
+    return [escape(loss.name), *map(cell, intervals), cell(loss.gain, "+"), share]
 
 
-def _rewards_lower(loss) -> str:
+def _rewards_lower(loss: LossDiagnosis) -> str:
     if loss.weights is None:
         return "–"
     return f"{100 * loss.weights.rewards_lower:.1f} %" + (" !" if loss.weights.flagged else "")
@@ -165,6 +225,7 @@ def _numbers(diagnosis: Diagnosis) -> dict:
             name: getattr(loss, name) and vars(getattr(loss, name)) for name in ("overall", "last", "within", "gain")
         }
         | {"rewards_lower": loss.weights and loss.weights.rewards_lower}
+        | ({"costs": {kind: values.tolist() for kind, values in loss.costs.items()}} if loss.costs else {})
         for loss in diagnosis.losses
     }
     return {
@@ -172,6 +233,7 @@ def _numbers(diagnosis: Diagnosis) -> dict:
         "metric_signature": diagnosis.metric_signature,
         "group_size": diagnosis.group_size,
         "groups": len(diagnosis.metric),
+        "candidates_of_a_set": diagnosis.set_size or None,
         "losses": losses,
         "verdict": verdict(diagnosis),
     }

@@ -9,6 +9,7 @@ from ..learning.predictions import Predictions
 from ..surrogate import SurrogateLoss
 
 _BINS = 24
+_ROWS = 512
 # A weight below minus this share of the mean weight rewards a lower probability; less may be rounding.
 _NEGATIVE = 0.01
 _FLAGGED_SHARE = 0.01
@@ -39,9 +40,10 @@ class WeightCurve:
 
 
 def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve | None:
-    """The weights of the targets of some predictions, against their probabilities."""
-    found = loss.target_weights(predictions.features)
-    if found is None:
+    """The weights of the targets of some of the predictions, against their probabilities; None where the loss reads
+    none."""
+    found = loss.target_weights(_sample(predictions).features)
+    if found is None or not len(found[0]):
         return None
     probability, weight = found
     order = probability.argsort()
@@ -50,3 +52,9 @@ def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve |
     low, median, high = torch.stack([w.quantile(torch.tensor([0.1, 0.5, 0.9])) for _, w in bins]).T
     rewards_lower = float((weight < -_NEGATIVE).float().mean())
     return WeightCurve(torch.stack([p.median() for p, _ in bins]), median, low, high, rewards_lower)
+
+
+def _sample(predictions: Predictions) -> Predictions:
+    """Some predictions of all candidates: the early ones have targets of low probability, the late ones of high."""
+    own = (predictions.candidates >= 0).nonzero().flatten()
+    return predictions.select(own[:: max(1, len(own) // _ROWS)])

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter, Signature
@@ -22,6 +23,24 @@ REFERENCES = ("references", "reference", "refs", "ref", "y_true", "targets", "ta
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (*_POSITIONAL, Parameter.KEYWORD_ONLY)
 _SEED = 0  # of metrics that draw and have none of their own
+
+
+class VectorisedMetric(ABC):
+    """A metric that scores many groups at once: where there are hundreds, calling it for each takes too long."""
+
+    @abstractmethod
+    def __call__(self, predictions: list, references: list) -> Any:
+        """The score of one group."""
+
+    @abstractmethod
+    def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
+        """The scores of groups of one size, shape `(groups,)`: the values of `__call__`. None where these predictions
+        have to be scored one group after the other.
+
+        Args:
+            predictions: of the groups, shape `(groups, size, ...)`.
+            references: likewise.
+        """
 
 
 def unwrapped(metric: Any) -> tuple[Any, dict[str, Any]]:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
-from ..surrogate import CountedLoss, Features, weighted_mean
+from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
@@ -22,6 +24,8 @@ from .scale import scale_to_cross_entropy
 _STEPS_BETWEEN_CHECKS = 25
 # Of the sets to learn from, so many decide when to stop.
 _STOPPING = 0.2
+# How strongly predictions are perturbed, where less changes no score of the metric.
+_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class CandidateLearner:
@@ -36,8 +40,8 @@ class CandidateLearner:
         perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
         decode: the predictions that the metric is given, `(features) -> Tensor`.
         group_size: examples of a set.
-        sets: how many are scored and learned from.
-        candidates: of each set.
+        sets: how many are scored and learned from; None for 24, or 12 of a metric that scores one group after another.
+        candidates: of each set; None for 48, or 24 of such a metric.
         steps: of Adam.
         learning_rate: of Adam.
         held_out: the share of the examples that the report is measured on, and that nothing is learned from.
@@ -56,8 +60,8 @@ class CandidateLearner:
         decode: Callable[[Features], Tensor],
         *,
         group_size: int = 256,
-        sets: int = 12,
-        candidates: int = 24,
+        sets: int | None = None,
+        candidates: int | None = None,
         steps: int = 150,
         learning_rate: float = 0.05,
         held_out: float = 0.3,
@@ -68,7 +72,9 @@ class CandidateLearner:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
-        self.group_size, self.sets, self.candidates = group_size, sets, candidates
+        at_once = isinstance(metric.metric, VectorisedMetric)
+        self.group_size, self.sets = group_size, sets or (24 if at_once else 12)
+        self.candidates = candidates or (48 if at_once else 24)
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None
@@ -88,8 +94,8 @@ class CandidateLearner:
         examples = _features(predictions, learning)
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
-        learned = self._sets(predictions, learning, self.sets, generator)
-        final = self._sets(predictions, reporting, max(8, self.sets // 4), generator)
+        learned, strength = self._varied_sets(predictions, learning, generator)
+        final = self._sets(predictions, reporting, max(8, self.sets // 4), generator, strength)
         varies = bool((learned.scores.std(1) > 0).any())
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
@@ -149,32 +155,42 @@ class CandidateLearner:
         surrogate = self.surrogate = self.new_surrogate(examples)
         try:
             surrogate.observe(examples)
-            sets = self._sets(predictions, rows, 1, torch.Generator().manual_seed(self.seed), candidates=3)
+            generator = torch.Generator().manual_seed(self.seed)
+            sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned
         return surrogate
 
     def _sets(
-        self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator, candidates: int = 0
+        self,
+        predictions: Predictions,
+        rows: Tensor,
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        candidates: int = 0,
     ) -> "_Sets":
-        candidates = candidates or self.candidates
+        candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
         parts = []
         for _ in range(count):
-            chosen = rows[torch.randperm(len(rows), generator=generator)[: self.group_size]]
-            copies = self.perturbed(_features(predictions, chosen), candidates, generator)
-            references = [predictions.references[row] for row in chosen.tolist()]
-            groups = np.arange(candidates * len(chosen)).reshape(candidates, -1)
-            scores = self.metric(self.decode(copies).numpy(), np.array(references * candidates), groups)
-            weights = self.surrogate.weights(copies).view(candidates, -1)
+            copies, scores = draw_candidates(
+                predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
+            )
             with torch.no_grad():
-                statistics = self.surrogate.statistics(copies).view(candidates, len(chosen), -1)
-                means = (weights.unsqueeze(2) * statistics).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-                base = weighted_mean(self.surrogate.cross_entropy(copies).view(candidates, -1), weights)
-            parts.append((means, torch.from_numpy(scores).float(), base))
-        shape = self.surrogate.statistics(_features(predictions, rows[:1])).shape[1:]
-        means, scores, base = (torch.stack(part) for part in zip(*parts, strict=True))
-        return _Sets(means.unflatten(2, shape), scores, base)
+                means = mean_statistics(self.surrogate, copies, candidates)
+                base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
+            parts.append((means, scores.float(), base))
+        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+    def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
+        """Sets to learn from, and how strongly they are perturbed: as little as makes the metric vary. A model that
+        predicts one thing alone takes much."""
+        for strength in _STRENGTHS:
+            sets = self._sets(predictions, rows, self.sets, generator, strength)
+            if (sets.scores.std(1) > 0).float().mean() > 0.5:
+                break
+        return sets, strength
 
     def _optimise(self, sets: "_Sets") -> int:
         """Minimise the objective, keep the weights of the best check; returns their step."""
@@ -232,6 +248,53 @@ class CandidateLearner:
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names},
         }
+
+
+def draw_candidates(
+    predictions: Predictions,
+    rows: Tensor,
+    metric: LoadedGroupMetric,
+    perturbed: Callable[[Features, int, torch.Generator], Features],
+    decode: Callable[[Features], Tensor],
+    size: int,
+    count: int,
+    generator: torch.Generator,
+) -> tuple[Features, Tensor]:
+    """Candidates of one set of examples, and what the metric says of each.
+
+    Args:
+        predictions: to draw from.
+        rows: of these, that may be drawn.
+        metric: scores the candidates.
+        perturbed: see `CandidateLearner`.
+        decode: likewise.
+        size: examples of the set; all rows where there are fewer.
+        count: of candidates.
+        generator: draws both.
+
+    Returns:
+        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
+    """
+    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
+    copies = perturbed(_features(predictions, chosen), count, generator)
+    references = [predictions.references[row] for row in chosen.tolist()]
+    groups = np.arange(count * len(chosen)).reshape(count, -1)
+    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
+    return copies, torch.from_numpy(scores)
+
+
+def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
+    """The means over each of `count` candidates, shape `(count, *shape of one)`."""
+    statistics = loss.statistics(copies)
+    weights = loss.weights(copies).view(count, -1)
+    values = statistics.view(count, weights.shape[1], -1)
+    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    return means.unflatten(1, statistics.shape[1:])
+
+
+def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
+    """The means of losses of examples over each of `count` candidates, by the weights of `loss`, shape `(count,)`."""
+    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
 
 
 @dataclass

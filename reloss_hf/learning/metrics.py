@@ -8,7 +8,7 @@ import numpy as np
 from sacrebleu.metrics.base import Metric as SacreMetric
 from tqdm.auto import tqdm
 
-from .calling import LoadedMetric, call_of, kept_numpy_state, name_of
+from .calling import LoadedMetric, VectorisedMetric, call_of, kept_numpy_state, name_of
 from .results import is_error_rate, number_of
 
 # Above this share of groups that a metric cannot score, the fault is the metric's, or the user's, and not the groups'.
@@ -88,6 +88,9 @@ class LoadedGroupMetric:
         Raises:
             RuntimeError: so it was on more than half of the groups; the message shows the first, with its inputs.
         """
+        at_once = self._scores_at_once(predictions, references, groups)
+        if at_once is not None:
+            return -at_once if self.lower_is_better else at_once
         is_sacre = isinstance(self.metric, SacreMetric)
         score_group = (self._sacrebleu_scorer if is_sacre else self._scorer)(predictions, references)
         scores, failures = np.full(len(groups), np.nan), []
@@ -115,6 +118,13 @@ class LoadedGroupMetric:
                 stacklevel=2,
             )
         return -scores if self.lower_is_better else scores
+
+    def _scores_at_once(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray | None:
+        if not isinstance(self.metric, VectorisedMetric) or len(groups) == 1:
+            return None
+        rows = np.asarray(groups)
+        scores = self.metric.scores(np.asarray(predictions)[rows], np.asarray(references)[rows])
+        return scores if scores is not None and np.isfinite(scores).all() else None
 
     def _sacrebleu_scorer(self, predictions: Sequence[str], references: Sequence) -> Callable:
         width = max((1 if isinstance(reference, str) else len(reference) for reference in references), default=1)

@@ -129,5 +129,8 @@ def _short(value: Any, longest: int = 200) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """An option as it is stored in JSON: what is not a plain value as its `repr`."""
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+    """An option as it is stored in JSON: what is neither a plain value nor a list of such as its `repr`."""
+    plain = str | int | float | bool | None
+    if isinstance(value, list | tuple) and all(isinstance(one, plain) for one in value):
+        return list(value)
+    return value if isinstance(value, plain) else repr(value)

@@ -1,19 +1,19 @@
 """What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
 
-from ..learner import SurrogateLearner
-from ..learning.candidates import CandidateLearner
+from ..learner import CandidateLearner, SurrogateLearner, learner_for
 from ..learning.metrics import LoadedGroupMetric
 from ..metrics import GroupMetric, MetricLike
-from ..surrogate import CountedLoss, SurrogateLoss, surrogate_class, surrogate_classes
+from ..surrogate import SurrogateLoss, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice
+from .held_out import held_out_slice, labels_of, warn_of_missing_labels
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -42,6 +42,7 @@ def given_surrogate(
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
+    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 
@@ -75,29 +76,20 @@ def make_learning(
     if isinstance(task, CandidateTask) and not isinstance(metric, LoadedGroupMetric):
         metric_options = task.metric_options(metric, metric_options or {})
     metric = _group_metric(metric, metric_key, lower_is_better, metric_options)
-    group_size = args.surrogate_group_size or task.group_size
-    task.try_metric(metric, trainer.train_dataset, group_size)
-    make = _slice_learning if isinstance(task, CandidateTask) else _snapshot_learning
-    return make(trainer, metric, surrogate_class(args.surrogate_class or task.default_surrogate.__name__), group_size)
-
-
-def _slice_learning(
-    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
-) -> SliceLearning:
-    args, task = trainer.args, trainer.task
-    if not issubclass(cls, CountedLoss):
-        raise ValueError(
-            f"surrogate_class={cls.__name__!r} cannot be learned from a {type(trainer.model).__name__}: pass "
-            f"surrogate={cls.__name__}(...), or {task.default_surrogate.__name__!r} to learn one"
-        )
-    learner = CandidateLearner(
+    task.try_metric(metric, trainer.train_dataset, args.surrogate_group_size or task.group_size)
+    learner = learner_for(
+        task,
         metric,
-        partial(task.new_surrogate, cls),
-        task.perturbed,
-        task.decode,
-        group_size=group_size,
-        seed=args.seed,
+        args.surrogate_class,
+        args.surrogate_group_size,
+        args.seed,
+        progress=not args.disable_tqdm and trainer.is_world_process_zero(),
     )
+    return (_slice_learning if isinstance(learner, CandidateLearner) else _snapshot_learning)(trainer, learner)
+
+
+def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearning:
+    args, task = trainer.args, trainer.task
     if trainer.given_surrogate_dataset is not None:
         held_out = trainer.given_surrogate_dataset
         name = "surrogate_dataset"
@@ -111,23 +103,16 @@ def _slice_learning(
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
             "some and be judged on others: pass a larger share, or surrogate_dataset="
         )
+    warn_of_missing_labels(held_out, task)
     return SliceLearning(trainer, learner, held_out)
 
 
-def _snapshot_learning(
-    trainer: Trainer, metric: LoadedGroupMetric, cls: type[SurrogateLoss], group_size: int
-) -> SnapshotLearning:
+def _snapshot_learning(trainer: Trainer, learner: SurrogateLearner) -> SnapshotLearning:
     args = trainer.args
-    learner = SurrogateLearner(
-        metric,
-        cls.__name__,
-        group_size=group_size,
-        seed=args.seed,
-        progress=not args.disable_tqdm and trainer.is_world_process_zero(),
-    )
     if args.surrogate_predictions == "forced" and trainer.task.decodes_for(learner.surrogate):
         raise ValueError(
-            f"surrogate_class={cls.__name__!r} reads the model's own output: pass surrogate_predictions='generate'"
+            f"surrogate_class={learner.surrogate_name!r} reads the model's own output: pass "
+            "surrogate_predictions='generate'"
         )
     _require_examples(trainer, learner)
     return SnapshotLearning(trainer, learner)
@@ -188,8 +173,9 @@ def _require_examples(trainer: Trainer, learner: SurrogateLearner) -> None:
                 f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
                 f"{type(dataset).__name__}: pass surrogate_dataset="
             )
-    if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
+    examples = trainer.task.examples_in(dataset) if hasattr(dataset, "__len__") else math.inf
+    if examples < learner.smallest_data_set:
         raise ValueError(
-            f"{name} has {len(dataset)} examples; surrogate_group_size={learner.group_size} needs at least "
+            f"{name} has {examples} examples; surrogate_group_size={learner.group_size} needs at least "
             f"{learner.smallest_data_set}, to learn from some groups and be judged on others"
         )

@@ -26,6 +26,13 @@ _CITATION = """@inproceedings{huang2022relational,
 }"""
 
 
+_ABOUT_GROUPS = "Within a candidate, the model at one time of its training, is what the rest of a training asks."
+_ABOUT_SETS = (
+    "A candidate is what the model predicts for the same held-out examples, perturbed as the next steps of a training "
+    "might change it; candidates of the same set are ranked among themselves."
+)
+
+
 class Described(Protocol):
     """What a card needs to know of a surrogate: attributes of `SurrogateLoss`."""
 
@@ -82,16 +89,15 @@ def metadata_of(surrogate: Described) -> dict[str, Any]:
         EvalResult(
             task_type=task,
             dataset_type=dataset,
-            dataset_name=f"{dataset}, groups of {info['group_size']} held-out predictions",
+            dataset_name=f"{dataset}, {_groups_of(info)}",
             metric_type="spearmanr",
             metric_name=f"Spearman of {loss} with {metric}, {where}",
             metric_value=round(info[key], 4),
         )
-        for key, loss, where in (
-            ("spearman", "the surrogate", "all groups"),
-            ("spearman_cross_entropy", surrogate.base_loss_name, "all groups"),
-            ("spearman_within", "the surrogate", "within a candidate"),
-            ("spearman_cross_entropy_within", surrogate.base_loss_name, "within a candidate"),
+        for suffix, where in _correlations(info).items()
+        for key, loss in (
+            (f"spearman{suffix}", "the surrogate"),
+            (f"spearman_cross_entropy{suffix}", surrogate.base_loss_name),
         )
         if key in info
     ]
@@ -162,21 +168,36 @@ def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(surrogate: Described, has_plot: bool) -> str:
     info, base = surrogate.info, surrogate.base_loss_name
+    about, correlations = _ABOUT_SETS if info.get("same_examples") else _ABOUT_GROUPS, _correlations(info)
     lines = [
-        f"Spearman correlation of the loss, negated, with {info['metric']}, over {info['held_out_groups']} groups of "
-        f"{info['group_size']} held-out predictions. Within a candidate, the model at one time of its training, is "
-        f"what the rest of a training asks. A correlation below {info['chance']:.2f} may be chance.",
+        f"Spearman correlation of the loss, negated, with {info['metric']}, over {info['held_out_groups']} "
+        f"{_groups_of(info)}. {about} A correlation below {info['chance']:.2f} may be chance.",
         "",
-        "| | all groups | within a candidate |",
-        "|---|---|---|",
-        f"| this surrogate | {info['spearman']:.3f} | {info['spearman_within']:.3f} |",
-        f"| {base} | {info['spearman_cross_entropy']:.3f} | {info['spearman_cross_entropy_within']:.3f} |",
+        f"| | {' | '.join(correlations.values())} |",
+        "|---" * (len(correlations) + 1) + "|",
+        *(
+            f"| {name} | {' | '.join(f'{info[key + suffix]:.3f}' for suffix in correlations)} |"
+            for name, key in (("this surrogate", "spearman"), (base, "spearman_cross_entropy"))
+        ),
     ]
     if has_plot:
-        lines += ["", f"![{info['metric']} of held-out groups against both losses]({PLOT_NAME})"]
+        lines += ["", f"![{info['metric']} of held-out predictions against both losses]({PLOT_NAME})"]
     if "transfer" in info:
         lines += ["", *_transfer(info["transfer"], base)]
     return "\n".join(lines)
+
+
+def _groups_of(info: dict[str, Any]) -> str:
+    if info.get("same_examples"):
+        return f"candidates of sets of up to {info['group_size']} held-out examples"
+    return f"groups of {info['group_size']} held-out predictions"
+
+
+def _correlations(info: dict[str, Any]) -> dict[str, str]:
+    """The endings of their keys in `info`, and what they are over."""
+    if info.get("same_examples"):
+        return {"": "candidates of the same examples"}
+    return {"": "all groups", "_within": "within a candidate"}
 
 
 def _transfer(rows: list[dict[str, Any]], base_loss_name: str) -> list[str]:
@@ -217,7 +238,7 @@ def _facts(surrogate: Described) -> list[tuple[str, str]]:
         ("source model", _of(training.get("model"), training.get("model_class"))),
         ("source data", _of(training.get("dataset"), training.get("dataset_config"), training.get("split"))),
         ("predictions", _of(info.get("examples"), training.get("predictions"))),
-        ("held-out groups", info.get("held_out_groups")),
+        ("held-out candidates" if info.get("same_examples") else "held-out groups", info.get("held_out_groups")),
         ("groups it could not score", info.get("groups_left_out") or None),
         ("group size", info.get("group_size")),
         ("stopped at step", info.get("steps")),
@@ -230,11 +251,12 @@ def _facts(surrogate: Described) -> list[tuple[str, str]]:
 
 def _limits(surrogate: Described) -> str:
     lines = [f"- {limit}" for limit in surrogate.limits]
-    name = surrogate.base_loss_name
-    if surrogate.info.get("spearman", 1) <= surrogate.info.get("spearman_cross_entropy", 0):
-        lines.append(f"- Over all held-out groups it orders **no better than {name}** does.")
-    if surrogate.info.get("spearman_within", 1) <= surrogate.info.get("spearman_cross_entropy_within", 0):
-        lines.append(f"- Within a candidate it orders **no better than {name}** does.")
+    info, name = surrogate.info, surrogate.base_loss_name
+    over = "On candidates of the same examples" if info.get("same_examples") else "Over all held-out groups"
+    for suffix in _correlations(info):
+        where = "Within a candidate" if suffix else over
+        if info.get(f"spearman{suffix}", 1) <= info.get(f"spearman_cross_entropy{suffix}", 0):
+            lines.append(f"- {where} it orders **no better than {name}** does.")
     return "\n".join(lines)
 
 

@@ -26,20 +26,31 @@ class Panel:
 
 def plot_held_out(groups: HeldOutGroups, report: LearningReport, base_loss_name: str = "cross-entropy") -> "Figure":
     """The metric of held-out groups against the loss before the switch and against the surrogate."""
-    panels = [
-        Panel(base_loss_name, groups.cross_entropy, spearman_title(
-            report.spearman_cross_entropy, report.spearman_cross_entropy_within
-        )),
-        Panel(report.surrogate, groups.surrogate, spearman_title(report.spearman, report.spearman_within)),
-    ]  # fmt: skip
-    return plot_against_metric(panels, groups.metric, groups.candidates, report.metric)
+    same = report.same_examples
+    base, own = (
+        spearman_title(overall, None if same else within)
+        for overall, within in (
+            (report.spearman_cross_entropy, report.spearman_cross_entropy_within),
+            (report.spearman, report.spearman_within),
+        )
+    )
+    panels = [Panel(base_loss_name, groups.cross_entropy, base), Panel(report.surrogate, groups.surrogate, own)]
+    words = (" of a candidate", "set of examples") if same else ()
+    return plot_against_metric(panels, groups.metric, groups.candidates, report.metric, *words)
 
 
-def spearman_title(overall: float, within: float) -> str:
-    return f"Spearman {overall:.3f}, within a candidate {within:.3f}"
+def spearman_title(overall: float, within: float | None = None) -> str:
+    return f"Spearman {overall:.3f}" + ("" if within is None else f", within a candidate {within:.3f}")
 
 
-def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor, metric_name: str) -> "Figure":
+def plot_against_metric(
+    panels: list[Panel],
+    metric: Tensor,
+    candidates: Tensor,
+    metric_name: str,
+    of: str = " of a group",
+    colours: str = "candidate, early to late",
+) -> "Figure":
     """The metric of groups against each of several losses, a colour for each candidate that predicted them.
 
     Args:
@@ -47,6 +58,8 @@ def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor,
         metric: of the groups, shape `(groups,)`; higher is better.
         candidates: who made the predictions of a group, likewise.
         metric_name: for the axis.
+        of: what a point is, after the names on the axes.
+        colours: what a colour is.
     """
     rows, columns = grid(len(panels))
     figure = new_figure(3.7 * columns + 0.8, 3.4 * rows)
@@ -55,13 +68,13 @@ def plot_against_metric(panels: list[Panel], metric: Tensor, candidates: Tensor,
         axis.remove()
     for axis, panel in zip(axes.flat, panels, strict=False):
         points = axis.scatter(panel.losses, metric, c=candidates, s=12, alpha=0.8, linewidths=0, cmap="viridis")
-        axis.set_xlabel(f"{panel.name} of a group")
+        axis.set_xlabel(f"{panel.name}{of}")
         axis.set_title(panel.title, fontsize="medium")
         axis.grid(alpha=0.25)
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"{metric_name} of the group")
+        axis.set_ylabel(f"{metric_name}{of}")
     if len(candidates.unique()) > 1:
-        figure.colorbar(points, ax=list(axes.flat[: len(panels)]), label="candidate, early to late")
+        figure.colorbar(points, ax=list(axes.flat[: len(panels)]), label=colours)
     return figure
 
 

@@ -7,10 +7,11 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task
+from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
+from .same_examples import CandidateTask
 from .token_sequence.task import TokenSequenceTask
 
 TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)
@@ -27,7 +28,7 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
         ValueError: there is no task of that name, or the model is of a class for none of the tasks, or for several.
     """
     if name is not None:
-        return _named(name)
+        return task_named(name)
     for module in model_and_wrapped(model):
         found = _only(type(model).__name__, [task for task in TASKS if task.handles(module)])
         if found is not None:
@@ -38,6 +39,18 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
                 f"surrogate for it; the tasks are {_names()}"
             )
     return None
+
+
+def task_named(name: str) -> type[Task]:
+    """The task of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = next((task for task in TASKS if task.name == name), None)
+    if found is None:
+        raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
+    return found
 
 
 def task_of_batch(model: torch.nn.Module, outputs: Any, inputs: Inputs) -> type[Task]:
@@ -69,6 +82,11 @@ def task_of_features(names: Iterable[str]) -> type[Task]:
     return found
 
 
+def labels_of_tasks() -> set[str]:
+    """The names of the labels in the batches of any task."""
+    return {name for task in TASKS for name in task.labels}
+
+
 def named_metrics() -> dict[str, NamedMetric]:
     """The metrics of all tasks that need no download, by name."""
     return {name: metric for task in TASKS for name, metric in task.metrics.items()}
@@ -77,13 +95,6 @@ def named_metrics() -> dict[str, NamedMetric]:
 def columns_of_tasks() -> list[str]:
     """The columns of data sets that some task makes features from and models do not take."""
     return list(dict.fromkeys(name for task in TASKS for name in task.columns))
-
-
-def _named(name: str) -> type[Task]:
-    found = next((task for task in TASKS if task.name == name), None)
-    if found is None:
-        raise ValueError(f"task={name!r} is none of {_names()}: pass one of these, or None")
-    return found
 
 
 def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:
@@ -107,8 +118,10 @@ __all__ = [
     "SurrogateLoss",
     "Task",
     "columns_of_tasks",
+    "labels_of_tasks",
     "named_metrics",
     "task_for",
+    "task_named",
     "task_of_batch",
     "task_of_features",
 ]

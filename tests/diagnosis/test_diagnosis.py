@@ -3,7 +3,8 @@ import torch
 from synthetic import synthetic
 
 from reloss_hf import GroupMetric, TokenErrorProbability, TokenSurrogate
-from reloss_hf.diagnosis.diagnosis import diagnose, verdict
+from reloss_hf.diagnosis.diagnosis import diagnose
+from reloss_hf.diagnosis.verdict import verdict
 
 
 class RewardsUnlikelyTargets(TokenSurrogate):

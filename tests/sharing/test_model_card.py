@@ -6,8 +6,9 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from synthetic import synthetic
+from synthetic_classes import synthetic_classes
 
-from reloss_hf import NgramSurrogate, SurrogateLearner, SurrogateLoss
+from reloss_hf import CandidateLearner, NgramSurrogate, SurrogateLearner, SurrogateLoss
 from reloss_hf.run.origin import training_origin
 from reloss_hf.sharing.model_card import write_model_card
 
@@ -48,6 +49,25 @@ def test_the_card_says_what_was_measured_and_nothing_else(surrogate, tmp_path):
     ):
         assert said in card.text
     assert (tmp_path / "held_out_groups.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_card_of_costs_speaks_of_candidates_of_the_same_examples(tmp_path):
+    learner = CandidateLearner("f1", metric_options={"average": "macro"}, sets=4, steps=25)
+    learner.learn(synthetic_classes(models=1))
+    card = ModelCard.load(write_model_card(learner.surrogate, tmp_path))
+    info = learner.surrogate.info
+    assert {result.metric_name: result.metric_value for result in card.data.eval_results} == {
+        "Spearman of the surrogate with f1, candidates of the same examples": round(info["spearman"], 4),
+        "Spearman of cross-entropy with f1, candidates of the same examples": round(info["spearman_cross_entropy"], 4),
+    }
+    for said in (
+        f"over {info['held_out_groups']} candidates of sets of up to 512 held-out examples. A candidate is what the",
+        f"| | candidates of the same examples |\n|---|---|\n| this surrogate | {info['spearman']:.3f} |\n",
+        f"| held-out candidates | {info['held_out_groups']} |",
+        "learn it again for others",
+    ):
+        assert said in card.text
+    assert "groups of" not in card.text and "within a candidate" not in card.text
 
 
 def test_a_surrogate_that_was_never_learned_claims_nothing(tmp_path):
