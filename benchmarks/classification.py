@@ -62,6 +62,10 @@ class TimedTrainer(ReLossTrainer):
 class ShuffledControl(TimedTrainer):
     """Gives the scores to the wrong candidates while it learns, and trains on what comes of it, come what may."""
 
+    def training_step(self, *positional, **keywords):
+        self.learning._look = lambda *positional, **keywords: None  # that the metric falls is no reason to go back
+        return super().training_step(*positional, **keywords)
+
     def _learn(self, predictions):
         metric = self.learner.metric
         self.learner.metric = _Shuffled(metric)
@@ -70,12 +74,6 @@ class ShuffledControl(TimedTrainer):
         finally:
             self.learner.metric = metric
         return surrogate, report, None
-
-    def _use(self, learned):
-        if learned.surrogate is None:
-            self.learning._gave_up = False
-        else:
-            super()._use(learned)
 
 
 class _Shuffled:
