@@ -186,10 +186,12 @@ def run_arm(
             for report in trainer.reports
         ]
     run["warm_start"] = {"curve": start["curve"], "seconds": round(start["seconds"], 1)}
-    logits = {part: predict(model, getattr(data, part), data.collate) for part in ("validation", "test")}
+    logits = {part: predict(model, getattr(data, part), data.collate) for part in ("held_out", "validation", "test")}
+    settings = "-".join(str(value) for value in (name, seed, arm, metric, *variant.values()) if value is not None)
+    torch.save(logits, folder / f"logits-{settings.replace('/', '')}.pt")
     references = {part: np.array(getattr(data, part)["labels"], dtype=int) for part in logits}
-    for part, found in logits.items():
-        decided = decide(found, data.several)
+    for part in ("validation", "test"):
+        decided = decide(logits[part], data.several)
         run[part] = {key: round(judge(decided, references[part]), 3) for key, judge in JUDGES[name].items()}
     if arm == "cross_entropy":
         run["tuned"] = {}
