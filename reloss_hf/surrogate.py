@@ -105,8 +105,13 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         anything = next(iter(features.values()))
         return torch.ones(len(anything), device=anything.device)
 
-    def batch_loss(self, features: Features) -> Tensor:
-        """The mean loss of a batch, a scalar in which each example counts by its weight."""
+    def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
+        """The mean loss of a batch, a scalar in which each example counts by its weight.
+
+        Args:
+            features: of the batch.
+            whole: what is known of all of a batch of which this is a part; see `CountedLoss`.
+        """
         return weighted_mean(self(features), self.weights(features))
 
     def target_weights(self, features: Features) -> tuple[Tensor, Tensor] | None:
@@ -220,6 +225,32 @@ class CountedLoss(SurrogateLoss):
     @abstractmethod
     def of_statistics(self, mean: Tensor) -> Tensor:
         """The unscaled loss of groups, shape `(...)`, from the means of their statistics, `(..., *shape of one)`."""
+
+    def mean_statistics(self, features: Features) -> Tensor:
+        """The mean of the statistics of a batch, in which each example counts by its weight."""
+        with torch.autocast(self.log_scale.device.type, enabled=False):
+            statistics = self.statistics({k: v.float() if v.is_floating_point() else v for k, v in features.items()})
+        weights = self.weights(features)
+        return torch.tensordot(weights, statistics, 1) / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
+        """The loss of a batch. Of a part of it, where the loss is not linear, the loss of the whole batch, with a
+        gradient that, summed over the parts by their weights, is that of the whole.
+
+        Args:
+            features: of the batch, or of a part of it.
+            whole: the mean statistics of the whole batch; None where this is all of it.
+        """
+        if self.linear:
+            return super().batch_loss(features)
+        mean = self.mean_statistics(features)
+        if whole is None:
+            return self.log_scale.exp() * self.of_statistics(mean)
+        with torch.enable_grad():
+            point = whole.detach().requires_grad_(True)
+            loss = self.of_statistics(point)
+            (slope,) = torch.autograd.grad(loss, point)
+        return self.log_scale.exp() * (loss.detach() + (slope * (mean - mean.detach())).sum())
 
     def observe(self, features: Features) -> None:
         """Take from examples what the loss has to know of them before it is learned."""

@@ -1,7 +1,6 @@
 """Trainers that learn a surrogate of the metric on the way, then train on it instead of cross-entropy."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,23 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
-from .run.checkpoints import SURROGATE_FOLDER
-from .run.first_batch import task_of_first_examples, task_of_inputs, without_our_columns
+from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
-from .run.loss import Loss, surrogate_loss, with_loss
+from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
 from .run.rehearsal import rehearse
-from .run.resuming import checkpoint_surrogate
 from .run.same_examples import SliceLearning
+from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
+from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import Task, columns_of_tasks, task_for
+from .tasks import CandidateTask, Task, columns_of_tasks, task_for
 from .training_args import ReLossArguments
 
 logger = logging.getLogger(__name__)
 
 
-class ReLossMixin:
+class ReLossMixin(SavingMixin):
     """What makes a `Trainer` a ReLoss trainer. All arguments of the `Trainer` hold; these are added.
 
     Args:
@@ -94,9 +93,13 @@ class ReLossMixin:
         self.learning: SnapshotLearning | SliceLearning | None = None
         self._warn_of_incomparable_losses()
         self._begin()
-        found = task_for(self.model, task) or task_of_first_examples(self)
+        found, first = task_for(self.model, task), None
+        if found is None or issubclass(found, CandidateTask):
+            first = first_examples(self)
+        if found is None and first is not None:
+            found = task_of_inputs(self, first)
         if found is not None:
-            self._settle(found)
+            self._settle(found, first)
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(ReLossCallback)
             self.reloss_callback.on_init_end(self.args, self.state, self.control)
@@ -140,6 +143,7 @@ class ReLossMixin:
             rehearse(self, batches[0])
         self._rehearsed = True
         self._batch_weight = self.accelerator.gather(weight).sum()
+        self._whole_batch = whole_batch(self, batches)
         return batches, items
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -177,7 +181,7 @@ class ReLossMixin:
             if collects:
                 self.learning.after_forward(self.task.with_logits(model, found.outputs, inputs), inputs)
         if model.training:
-            self._track(found.logs, self.task.weight(inputs))
+            self._means.add(found.logs, self.task.weight(inputs))
         loss = found.loss if self._micro_batch_scale is None else found.loss * self._micro_batch_scale
         return (loss, found.outputs) if return_outputs else loss
 
@@ -196,7 +200,10 @@ class ReLossMixin:
     def surrogate_loss(self, model, inputs, surrogate: SurrogateLoss) -> Loss:
         """The loss after the switch of a micro-batch, with its share of the one before."""
         base = self.base_loss(model, inputs) if self.args.surrogate_cross_entropy_share else None
-        found = surrogate_loss(self.task, model, inputs, surrogate, self.args.surrogate_cross_entropy_share, base)
+        whole = self._whole_batch if model.training else None
+        found = surrogate_loss(
+            self.task, model, inputs, surrogate, self.args.surrogate_cross_entropy_share, base, whole
+        )
         found.outputs = with_loss(found.outputs, found.loss, self._output_names)
         return found
 
@@ -213,58 +220,13 @@ class ReLossMixin:
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            for name, (total, weights) in self._tracked.items():
-                total, weights = self.accelerator.gather(torch.stack([total, weights.to(total)])).view(-1, 2).sum(0)
-                logs[name] = (total / weights.clamp(min=1)).item()
-            self._tracked = {}
+            logs |= self._means.take(self.accelerator)
         super().log(logs, start_time)
-
-    def save_model(self, output_dir=None, _internal_call=False):
-        folder = Path(output_dir or self.args.output_dir)
-        is_checkpoint = _internal_call and output_dir is not None  # and not a push
-        if is_checkpoint and self.learning is not None and not self.args.save_only_model:
-            self.learning.save(folder if self.args.should_save else None)
-        if self.args.should_save:
-            if self.surrogate is not None:
-                self.surrogate.save_pretrained(folder / SURROGATE_FOLDER)
-            elif is_checkpoint:  # that an earlier run wrote under the same name
-                shutil.rmtree(folder / SURROGATE_FOLDER, ignore_errors=True)
-        super().save_model(output_dir, _internal_call)
-
-    def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
-        """Upload the surrogate alone, from the main process: `SurrogateLoss.push_to_hub`, with its keywords.
-
-        Returns:
-            The address of the repository; None on other processes.
-
-        Raises:
-            ValueError: there is no surrogate, or the upload failed.
-        """
-        if self.surrogate is None:
-            raise ValueError("there is no surrogate to push: none was given, and none learned so far or it was refused")
-        if not self.is_world_process_zero():
-            return None
-        account = {"token": self.args.hub_token, "private": self.args.hub_private_repo}
-        return self.surrogate.push_to_hub(repo_id, **account | keywords)
-
-    def _push_from_checkpoint(self, checkpoint_folder):
-        folder = Path(checkpoint_folder) / SURROGATE_FOLDER
-        if self.is_world_process_zero() and folder.is_dir():
-            shutil.copytree(folder, Path(self.args.output_dir) / SURROGATE_FOLDER, dirs_exist_ok=True)
-        super()._push_from_checkpoint(checkpoint_folder)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         ours = self._task.columns if self._task else columns_of_tasks()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.args.surrogate_start is not None:
-            named = self._surrogate_argument is not None
-            self.surrogate = checkpoint_surrogate(self, Path(checkpoint), self._given, named)
-            if self.learning is not None:
-                self.learning.load(Path(checkpoint), has_surrogate=self.surrogate is not None)
 
     def _inner_training_loop(self, *arguments, **keywords):
         self._begin()  # auto_find_batch_size begins again with each smaller batch
@@ -284,18 +246,22 @@ class ReLossMixin:
         self._rehearsed = False
         self._asked = 0  # for a loss, how often
         self._output_names: list[str] | None = None
-        self._tracked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._means = Means()
         self._batch_weight: torch.Tensor | None = None
+        self._whole_batch: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 
     def _require_task(self, model, inputs) -> None:
         if self._task is None:
-            self._settle(task_of_inputs(self, inputs))
+            self._settle(task_of_inputs(self, inputs), inputs)
         self.task.meet(model, inputs)
 
-    def _settle(self, task: type[Task]) -> None:
-        """Make what depends on the task: all that can be refused is refused here, before the first step."""
+    def _settle(self, task: type[Task], inputs: Any) -> None:
+        """Make what depends on the task, and on some inputs, where there are any: all that can be refused is refused
+        here, before the first step."""
         self._task = task(self.model, self.processing_class)
+        if inputs is not None:
+            self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
@@ -312,11 +278,6 @@ class ReLossMixin:
             logger.warning("Training stays on %s: %s", self.task.base_loss_name, learned.objection)
         if learned.report is not None:
             self.log(learned.report.as_logs(self.task.base_loss_key))
-
-    def _track(self, values: dict[str, torch.Tensor], weight: torch.Tensor) -> None:
-        for name, value in values.items():
-            total, weights = self._tracked.get(name, (0, 0))
-            self._tracked[name] = total + value.detach() * weight, weights + weight
 
     def _warn_of_incomparable_losses(self) -> None:
         name = self.args.metric_for_best_model

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -18,32 +19,60 @@ SCRIPT = SUPPORT / "distributed_run.py"
 
 
 @pytest.fixture(scope="module")
-def run(warm_weights, tmp_path_factory):
-    """What `distributed_run.py` writes down under torchrun, once for each number of processes."""
-    done = {}
-
-    def start(processes):
-        folder = tmp_path_factory.mktemp(f"processes{processes}")
+def folders(warm_weights, tmp_path_factory):
+    """Where `distributed_run.py` writes down what came of it, by the number of processes."""
+    root = tmp_path_factory.mktemp("processes")
+    found = {processes: root / str(processes) for processes in (1, 2, 4)}
+    for folder in found.values():
+        folder.mkdir()
         torch.save(warm_weights, folder / "warm.pt")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), *sys.path]),
-        }
-        finished = subprocess.run(
-            [*command, str(SCRIPT), str(folder)], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert finished.returncode == 0, finished.stderr[-4000:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def torchrun(folders):
+    """Two processes under torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    (folders[2] / "stderr").write_text(start(*launcher, str(SCRIPT), str(folders[2])))
+
+
+@pytest.fixture(scope="module")
+def forked(folders):
+    """One process, and four, that are launched likewise."""
+    start(str(SCRIPT), str(folders[1]), str(folders[4]))
+
+
+@pytest.fixture(scope="module")
+def run(folders, request):
+    def read(processes):
+        request.getfixturevalue("torchrun" if processes == 2 else "forked")
+        folder = folders[processes]
         ranks = [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
         assert [rank["world_size"] for rank in ranks] == [processes] * processes
-        return SimpleNamespace(folder=folder, ranks=ranks, stderr=finished.stderr)
+        return SimpleNamespace(folder=folder, ranks=ranks, stderr=(folder / "stderr").read_text())
 
-    def once(processes):
-        if processes not in done:
-            done[processes] = start(processes)
-        return done[processes]
+    return read
 
-    return once
+
+def start(*arguments):
+    """What a process of Python, and those that it starts, print to stderr. They are ended together."""
+    path = os.pathsep.join([str(SUPPORT), *sys.path])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _, errors = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, errors[-4000:]
+    return errors
 
 
 def facts(ranks, name):

@@ -7,10 +7,16 @@ import peft
 import pytest
 import torch
 import toy_questions
-from one_step import flat
-from toy_training import last_word_accuracy
+from one_step import as_prompt, flat
+from toy_training import last_word_accuracy, learning_less
 from toy_translation import make_toy_data
-from transformers import Adafactor, DataCollatorForSeq2Seq, get_constant_schedule_with_warmup
+from transformers import (
+    Adafactor,
+    DataCollatorForSeq2Seq,
+    LlamaConfig,
+    LlamaForCausalLM,
+    get_constant_schedule_with_warmup,
+)
 
 from reloss_hf import (
     ReLossSeq2SeqTrainer,
@@ -56,7 +62,7 @@ def translation(warm_model, tokenizer, tmp_path):
             "metric": last_word_accuracy,
         } | (trainer or {})
         args = ReLossSeq2SeqTrainingArguments(**arguments(folder, **changes))
-        return Translation(model or warm_model(), args, **parts)
+        return learning_less(Translation(model or warm_model(), args, **parts))
 
     return make
 
@@ -93,8 +99,15 @@ def test_a_setting_of_the_trainer_goes_through_the_switch(translation, name):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a compiler")
 def test_inductor_goes_through_the_switch(translation, tokenizer):
-    equal = make_toy_data(tokenizer, 320, shortest=7, longest=7)
-    trainer = translation(trainer={"train_dataset": equal}, torch_compile=True, torch_compile_backend="inductor")
+    """With a model of few kernels: it is the compiler that takes its time."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    equal = make_toy_data(tokenizer, 320, shortest=7, longest=7).map(as_prompt)
+    trainer = translation(
+        LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size)),
+        trainer={"train_dataset": equal},
+        torch_compile=True,
+        torch_compile_backend="inductor",
+    )
     trainer.train()
     check(trainer)
 
@@ -168,7 +181,8 @@ def test_lora_on_a_question_answering_model_is_resumed_with_its_surrogate(tmp_pa
         config = peft.LoraConfig(task_type="QUESTION_ANS", r=4, target_modules=["query", "value"])
         model = peft.get_peft_model(toy_questions.make_model(), config)
         args = ReLossTrainingArguments(**arguments(folder, **changes))
-        return QuestionAnswering(model, args, train_dataset=features, processing_class=tokenizer, metric="squad")
+        trainer = QuestionAnswering(model, args, train_dataset=features, processing_class=tokenizer, metric="squad")
+        return learning_less(trainer)
 
     unbroken = build(tmp_path, save_strategy="steps", save_steps=4)
     unbroken.train()

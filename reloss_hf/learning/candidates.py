@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from .scale import scale_to_cross_entropy
 _STEPS_BETWEEN_CHECKS = 25
 # Of the sets to learn from, so many decide when to stop.
 _STOPPING = 0.2
+# How strongly predictions are perturbed, where less changes no score of the metric.
+_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class CandidateLearner:
@@ -91,8 +94,8 @@ class CandidateLearner:
         examples = _features(predictions, learning)
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
-        learned = self._sets(predictions, learning, self.sets, generator)
-        final = self._sets(predictions, reporting, max(4, self.sets // 4), generator)
+        learned, strength = self._varied_sets(predictions, learning, generator)
+        final = self._sets(predictions, reporting, max(4, self.sets // 4), generator, strength)
         varies = bool((learned.scores.std(1) > 0).any())
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
@@ -152,26 +155,42 @@ class CandidateLearner:
         surrogate = self.surrogate = self.new_surrogate(examples)
         try:
             surrogate.observe(examples)
-            sets = self._sets(predictions, rows, 1, torch.Generator().manual_seed(self.seed), candidates=3)
+            generator = torch.Generator().manual_seed(self.seed)
+            sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned
         return surrogate
 
     def _sets(
-        self, predictions: Predictions, rows: Tensor, count: int, generator: torch.Generator, candidates: int = 0
+        self,
+        predictions: Predictions,
+        rows: Tensor,
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        candidates: int = 0,
     ) -> "_Sets":
-        candidates = candidates or self.candidates
+        candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
         parts = []
         for _ in range(count):
             copies, scores = draw_candidates(
-                predictions, rows, self.metric, self.perturbed, self.decode, self.group_size, candidates, generator
+                predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
             )
             with torch.no_grad():
                 means = mean_statistics(self.surrogate, copies, candidates)
                 base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
             parts.append((means, scores.float(), base))
         return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+    def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
+        """Sets to learn from, and how strongly they are perturbed: as little as makes the metric vary. A model that
+        predicts one thing alone takes much."""
+        for strength in _STRENGTHS:
+            sets = self._sets(predictions, rows, self.sets, generator, strength)
+            if (sets.scores.std(1) > 0).float().mean() > 0.5:
+                break
+        return sets, strength
 
     def _optimise(self, sets: "_Sets") -> int:
         """Minimise the objective, keep the weights of the best check; returns their step."""

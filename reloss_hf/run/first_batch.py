@@ -6,20 +6,19 @@ from typing import Any
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
 
-from ..tasks import Inputs, Task, columns_of_tasks, task_of_batch
+from ..tasks import Inputs, Task, columns_of_tasks, labels_of_tasks, task_of_batch
 from ..tasks.models import as_in_evaluation, takes
 from .rehearsal import untouched
 
 
-def task_of_first_examples(trainer: Any) -> type[Task] | None:
-    """The task of the first examples of `train_dataset`; None where there are none to look at without taking them."""
+def first_examples(trainer: Any) -> Inputs | None:
+    """A batch of the first examples of `train_dataset`; None where there are none to look at without taking them."""
     dataset = trainer.train_dataset
     if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__") or not len(dataset):
         return None
     collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
     with untouched(trainer.model):
-        batch = collate([dataset[place] for place in range(min(2, len(dataset)))])
-    return task_of_inputs(trainer, batch)
+        return trainer._prepare_inputs(collate([dataset[place] for place in range(min(2, len(dataset)))]))
 
 
 def task_of_inputs(trainer: Any, inputs: dict[str, Any]) -> type[Task]:
@@ -30,7 +29,11 @@ def task_of_inputs(trainer: Any, inputs: dict[str, Any]) -> type[Task]:
     """
     model, inputs = extract_model_from_parallel(trainer.model), trainer._prepare_inputs(inputs)
     with untouched(model), as_in_evaluation(model):
-        outputs = model(**without_our_columns(model, inputs))
+        inputs_of_model = without_our_columns(model, inputs)
+        try:
+            outputs = model(**inputs_of_model)
+        except Exception:  # its own loss may not take labels as they are, such as integers for several at once
+            outputs = model(**{name: value for name, value in inputs_of_model.items() if name not in labels_of_tasks()})
     return task_of_batch(model, outputs, inputs)
 
 

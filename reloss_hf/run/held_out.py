@@ -47,11 +47,41 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
     return _rows(train_dataset, rest), _rows(train_dataset, held_out)
 
 
+def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
+    """Name the labels that no example of the slice has."""
+    table = _label_table(held_out, task)
+    if table is not None:
+        missing = (table.sum(0) == 0).nonzero().flatten().tolist()
+        if missing:
+            logger.warning(
+                "The labels %s never occur in what the surrogate is learned from, and cost what the others cost on "
+                "average: pass surrogate_dataset= or a larger surrogate_held_out_share= to learn of them",
+                missing,
+            )
+
+
+def labels_of(dataset: Any) -> list:
+    """The labels of all examples of a data set.
+
+    Raises:
+        ValueError: it has no column of labels that can be read without making the examples.
+    """
+    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
+    column = next((name for name in _LABEL_COLUMNS if name in names), None)
+    if column is None:
+        raise ValueError(
+            f"train_dataset={type(dataset).__name__} has no column {' or '.join(_LABEL_COLUMNS)}, in which classes are "
+            "counted: pass a datasets.Dataset with one, or tell the loss their frequencies="
+        )
+    return dataset.with_format(None)[column][:]
+
+
 def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
-    if not isinstance(dataset, datasets.Dataset):
+    try:
+        labels = labels_of(dataset)
+    except ValueError:
         return None
-    column = next((name for name in _LABEL_COLUMNS if name in dataset.column_names), None)
-    return None if column is None else task.label_table(dataset[column][:])
+    return task.label_table(labels)
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:

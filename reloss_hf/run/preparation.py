@@ -1,5 +1,6 @@
 """What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..metrics import GroupMetric, MetricLike
 from ..surrogate import SurrogateLoss, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice
+from .held_out import held_out_slice, labels_of, warn_of_missing_labels
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -40,6 +41,7 @@ def given_surrogate(
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
+    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 
@@ -100,6 +102,7 @@ def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearnin
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
             "some and be judged on others: pass a larger share, or surrogate_dataset="
         )
+    warn_of_missing_labels(held_out, task)
     return SliceLearning(trainer, learner, held_out)
 
 

@@ -7,10 +7,11 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
-from .base import Candidate, CandidateTask, Inputs, NamedMetric, Task
+from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
+from .same_examples import CandidateTask
 from .token_sequence.task import TokenSequenceTask
 
 TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)
@@ -81,6 +82,11 @@ def task_of_features(names: Iterable[str]) -> type[Task]:
     return found
 
 
+def labels_of_tasks() -> set[str]:
+    """The names of the labels in the batches of any task."""
+    return {name for task in TASKS for name in task.labels}
+
+
 def named_metrics() -> dict[str, NamedMetric]:
     """The metrics of all tasks that need no download, by name."""
     return {name: metric for task in TASKS for name, metric in task.metrics.items()}
@@ -112,6 +118,7 @@ __all__ = [
     "SurrogateLoss",
     "Task",
     "columns_of_tasks",
+    "labels_of_tasks",
     "named_metrics",
     "task_for",
     "task_named",

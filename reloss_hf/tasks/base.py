@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..learning.metrics import LoadedGroupMetric, LoadedMetric
 from ..learning.predictions import Predictions
-from ..surrogate import CountedLoss, SurrogateLoss
+from ..surrogate import SurrogateLoss
 from .models import arguments_of, as_in_evaluation, loss_of, named_outputs, same, tokenizer_of
 
 Inputs = dict[str, Any]
@@ -186,6 +186,14 @@ class Task(ABC):
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
         """What a task wants to know from the first batch and its outputs, without dropout."""
 
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
+        """Tell a given loss what it has to know of the training data.
+
+        Args:
+            surrogate: changed in place.
+            labels: gives the labels of all training examples.
+        """
+
     def base_loss(
         self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
     ) -> LossAndOutputs:
@@ -277,42 +285,6 @@ class Task(ABC):
         """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
         prediction, reference = self.sample_pair()
         metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
-
-
-class CandidateTask(Task):
-    """A task whose predictions can be perturbed, and decoded, from their features alone. A surrogate is learned from
-    candidates of the same examples, at the switch and again after it; no snapshots are collected before."""
-
-    @staticmethod
-    @abstractmethod
-    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own."""
-
-    @staticmethod
-    @abstractmethod
-    def decode(features: dict[str, Tensor]) -> Tensor:
-        """Predictions in the metric's format, a row for each example."""
-
-    @staticmethod
-    @abstractmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        """A surrogate to be learned, made for features like these."""
-
-    @abstractmethod
-    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of a metric while a surrogate is learned: those given, and what has to be the same in all groups,
-        such as the set of classes."""
-
-    @staticmethod
-    @abstractmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """The same where the model is not there, but features of its predictions."""
-
-    @staticmethod
-    @abstractmethod
-    def label_table(labels: Any) -> Tensor | None:
-        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set; None where it is
-        not known. So that a held-out slice has all of them."""
 
 
 def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:

@@ -44,7 +44,7 @@ def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
         *(sys.executable, str(FOLDER / "run_qa.py"), "--output_dir", str(tmp_path), "--use_cpu"),
         *("--max_train_samples", "240", "--max_eval_samples", "30", "--vocab_size", "300", "--layers", "1"),
         *("--width", "32", "--per_device_train_batch_size", "8", "--num_train_epochs", "1"),
-        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96"),
+        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96", "--surrogate_group_size", "2"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -35,7 +35,16 @@ def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it
         *(sys.executable, str(EXAMPLE / "run_translation.py"), "--output_dir", str(tmp_path)),
         *("--max_train_samples", "480", "--max_eval_samples", "40", "--vocab_size", "300", "--layers", "1"),
         *("--width", "32", "--per_device_train_batch_size", "16", "--num_train_epochs", "1", "--use_cpu"),
-        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "64", "--max_target_length", "24"),
+        *(
+            "--surrogate_snapshots",
+            "2",
+            "--surrogate_snapshot_size",
+            "64",
+            "--surrogate_group_size",
+            "2",
+            "--max_target_length",
+            "24",
+        ),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -1,33 +1,37 @@
-"""One rank of the runs in `test_distributed.py`: trains on a global batch of fixed size, however many ranks there are,
-and writes down what came of it. Called with a folder that holds `warm.pt`, the weights to start from."""
+"""The runs in `test_distributed.py`: each rank trains on a global batch of fixed size, however many ranks there are,
+and writes down what came of it in a folder that holds `warm.pt`, the weights to start from.
+
+Called with that folder it is one rank of a launcher such as torchrun. Called with several, named by the numbers of
+their ranks, it launches these itself, one number after the other: they are forked, so that nothing is imported twice.
+"""
 
 import gc
 import hashlib
 import json
 import os
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import torch
 from one_step import SURROGATES, flat, gradient
-from toy_training import LastTokensSurrogate, last_word_accuracy
+from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
 from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import Predictions, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss
 
-FOLDER = Path(sys.argv[1])
-PROCESSES, RANK = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
 TOKENIZER = make_tokenizer()
 DATA = make_toy_data(TOKENIZER, 90 + 640)
 
 
-def build(name, **changes):
+def build(folder, name, **changes):
     model = build_toy_model(TOKENIZER, seed=0)
-    model.load_state_dict(torch.load(FOLDER / "warm.pt"))
+    model.load_state_dict(torch.load(folder / "warm.pt"))
     arguments = {
-        "output_dir": str(FOLDER / name),
-        "per_device_train_batch_size": 32 // PROCESSES,
+        "output_dir": str(folder / name),
+        "per_device_train_batch_size": 32 // int(os.environ["WORLD_SIZE"]),
         "max_steps": 20,
         "surrogate_start": 16,
         "surrogate_snapshots": 4,
@@ -41,7 +45,7 @@ def build(name, **changes):
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    return ReLossSeq2SeqTrainer(
+    trainer = ReLossSeq2SeqTrainer(
         model=model,
         args=ReLossSeq2SeqTrainingArguments(**arguments | changes),
         train_dataset=DATA.select(range(90, 730)),
@@ -50,6 +54,7 @@ def build(name, **changes):
         data_collator=DataCollatorForSeq2Seq(TOKENIZER),
         metric=last_word_accuracy,
     )
+    return learning_less(trainer)
 
 
 def trained(trainer, **arguments):
@@ -82,43 +87,81 @@ def count_calls(cls, name):
     return calls
 
 
-gc.freeze()  # as in conftest.py
-writes = [count_calls(Predictions, "save"), count_calls(SurrogateLoss, "save_pretrained")]
-facts = {}
-unbroken = build("unbroken", disable_tqdm=False, save_predictions=True)
-facts["unbroken"] = trained(unbroken)
-facts["world_size"] = unbroken.args.world_size
-resumed = build("resumed")
-try:
-    facts["resumed"] = trained(resumed, resume_from_checkpoint=str(FOLDER / "unbroken" / "checkpoint-10"))
-    facts["resumed"]["difference"] = (flat(resumed.model) - flat(unbroken.model)).abs().max().item()
-except RuntimeError as error:  # older Trainers load the optimiser to "cpu:0" where several processes run on a CPU
-    if "cpu:0" not in str(error):
-        raise
+def run_rank(folder):
+    processes, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    writes = [count_calls(Predictions, "save"), count_calls(SurrogateLoss, "save_pretrained")]
+    facts = {}
+    unbroken = build(folder, "unbroken", disable_tqdm=False, save_predictions=True)
+    facts["unbroken"] = trained(unbroken)
+    facts["world_size"] = unbroken.args.world_size
+    resumed = build(folder, "resumed")
+    try:
+        facts["resumed"] = trained(resumed, resume_from_checkpoint=str(folder / "unbroken" / "checkpoint-10"))
+        facts["resumed"]["difference"] = (flat(resumed.model) - flat(unbroken.model)).abs().max().item()
+    except RuntimeError as error:  # older Trainers load the optimiser to "cpu:0" where several processes run on a CPU
+        if "cpu:0" not in str(error):
+            raise
 
-if PROCESSES < 4:
-    generated = build("generated", surrogate_predictions="generate", per_device_eval_batch_size=32, max_steps=17)
-    facts["generated"] = trained(generated)
+    if processes < 4:
+        generated = build(
+            folder, "generated", surrogate_predictions="generate", per_device_eval_batch_size=32, max_steps=17
+        )
+        facts["generated"] = trained(generated)
 
-if PROCESSES == 2:
-    poisoned = build("poisoned", max_steps=17)
-    forced_predictions = poisoned.task.forced_predictions
+    if processes == 2:
+        poisoned = build(folder, "poisoned", max_steps=17)
+        forced_predictions = poisoned.task.forced_predictions
 
-    def without_scores(*arguments):
-        predictions = forced_predictions(*arguments)
-        predictions.features["target_log_probs"].fill_(float("nan"))
-        return predictions
+        def without_scores(*arguments):
+            predictions = forced_predictions(*arguments)
+            predictions.features["target_log_probs"].fill_(float("nan"))
+            return predictions
 
-    if RANK == 1:
-        poisoned.task.forced_predictions = without_scores
-    facts["poisoned"] = trained(poisoned)
+        if rank == 1:
+            poisoned.task.forced_predictions = without_scores
+        facts["poisoned"] = trained(poisoned)
 
-    kinds = [(kind, phase) for kind in SURROGATES for phase in ("cross_entropy", "surrogate")]
-    gradients = {", ".join(kind): gradient(*kind, batch_size=2, accumulation=2, output_dir=FOLDER)[0] for kind in kinds}
-    if RANK == 0:
-        torch.save(gradients, FOLDER / "gradients.pt")
+        kinds = [(kind, phase) for kind in SURROGATES for phase in ("cross_entropy", "surrogate")]
+        gradients = {
+            ", ".join(kind): gradient(*kind, batch_size=2, accumulation=2, output_dir=folder)[0] for kind in kinds
+        }
+        if rank == 0:
+            torch.save(gradients, folder / "gradients.pt")
 
-facts["writes"] = [len(calls) for calls in writes]
-(FOLDER / f"rank{RANK}.json").write_text(json.dumps(facts))
-# Not by the end of the script: a thread of gloo that lets go of its last tensor while Python is being finalised aborts.
-os._exit(0)
+    facts["writes"] = [len(calls) for calls in writes]
+    (folder / f"rank{rank}.json").write_text(json.dumps(facts))
+    # Not by the end of the script: a thread of gloo that lets go of its last tensor while Python is being finalised
+    # aborts.
+    os._exit(0)
+
+
+def launch(folder, processes):
+    """Fork the ranks, as torchrun starts them, with what they print to stderr in a file; wait for them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    children = []
+    for rank in range(processes):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ.update(
+                {name: str(value) for name, value in (world | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            )
+            os.dup2(os.open(folder / "stderr", os.O_CREAT | os.O_APPEND | os.O_WRONLY), sys.stderr.fileno())
+            try:
+                run_rank(folder)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+    # Where one fails, the others wait for it, until the test ends them all.
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+if __name__ == "__main__":
+    gc.freeze()  # as in conftest.py
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    if "WORLD_SIZE" in os.environ:
+        run_rank(folders[0])
+    failed = [folder for folder in folders if any(launch(folder, int(folder.name)))]
+    sys.exit("\n".join((folder / "stderr").read_text()[-4000:] for folder in failed) or None)

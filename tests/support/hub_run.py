@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from stand_in_hub import TOKEN
-from toy_training import LastTokensSurrogate, last_word_accuracy
+from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
 from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
@@ -17,7 +17,7 @@ data = make_toy_data(tokenizer, 1600)
 
 
 def make_trainer(folder, model, surrogate=None, **arguments):
-    return ReLossSeq2SeqTrainer(
+    trainer = ReLossSeq2SeqTrainer(
         model=model,
         args=ReLossSeq2SeqTrainingArguments(
             str(folder), report_to="none", use_cpu=True, disable_tqdm=True, surrogate_group_size=4, **arguments
@@ -28,6 +28,7 @@ def make_trainer(folder, model, surrogate=None, **arguments):
         metric=None if surrogate else last_word_accuracy,
         surrogate=surrogate,
     )
+    return learning_less(trainer)
 
 
 def measure(trainer):

@@ -34,6 +34,13 @@ class LastTokensSurrogate(TokenSurrogate):
         return 1 - (softplus(self.sharpness) * chosen.sum(0)).exp() * mask.any(1)
 
 
+def learning_less(trainer, groups=512, steps=100):
+    """The trainer, which learns from fewer groups in fewer steps, if it learns at all: so much is enough for toys."""
+    if trainer.learner is not None:
+        trainer.learner.groups, trainer.learner.steps = groups, steps
+    return trainer
+
+
 @pytest.fixture
 def build(warm_model, toy_data, tokenizer, collator, tmp_path):
     """A ReLoss trainer of 30 steps, to learn from step 20 on, unless told otherwise."""
@@ -63,7 +70,8 @@ def build(warm_model, toy_data, tokenizer, collator, tmp_path):
             "data_collator": collator,
             "metric": last_word_accuracy,
         }
-        return cls(model=model or warm_model(), args=kind(**settings | changes), **arguments | (trainer or {}))
+        args = kind(**settings | changes)
+        return learning_less(cls(model=model or warm_model(), args=args, **arguments | (trainer or {})))
 
     return make
 

@@ -10,7 +10,7 @@ from .losses import targets_of
 _SCALE = 0.3
 
 
-def perturbed(features: Features, count: int, generator: torch.Generator) -> Features:
+def perturbed(features: Features, count: int, generator: torch.Generator, strength: float = 1.0) -> Features:
     """`count` copies of some examples, one after the other, each with a shift of each class and of all, a step to the
     gold label or away from it, and noise of each example.
 
@@ -18,6 +18,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator) -> Fea
         features: `logits` and `labels` of `n` examples.
         count: of copies.
         generator: draws them.
+        strength: 1, or more where so little changes no prediction.
 
     Returns:
         The features of `count · n` examples.
@@ -35,5 +36,5 @@ def perturbed(features: Features, count: int, generator: torch.Generator) -> Fea
     step = 0.5 * (normal(count, 1, 1) + normal(count, 1, classes)) * gold
     noise = 0.5 * normal(count, 1, 1).abs() * normal(count, examples, classes)
     spread = logits.std(0).mean() if several else (logits - logits.mean(1, keepdim=True)).std()
-    copies = logits + _SCALE * spread * (shift + step + noise)
+    copies = logits + strength * _SCALE * spread * (shift + step + noise)
     return {"logits": copies.flatten(0, 1), "labels": labels.repeat(count, *[1] * (labels.ndim - 1))}

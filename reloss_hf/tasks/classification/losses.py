@@ -24,6 +24,8 @@ from ...surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 IGNORED = -100
 # log(1 - p) of a probability nearer to 1 than this has no gradient worth following.
 _NEAREST = 1e-6
+# The logarithm of a cost is at most so far from the mean, so that no error costs more than 40 times what others do.
+_LARGEST = 3.7
 
 
 class ClassLoss(SurrogateLoss):
@@ -104,24 +106,30 @@ class ClassCosts(CountedLoss, ClassLoss):
         self.slopes = nn.Parameter(torch.zeros(2, counted))
         self.remainders = nn.Parameter(torch.zeros(2, classes))
         self.register_buffer("counts", torch.zeros(classes, counted))
+        self.register_buffer("seen", torch.ones(classes))
 
     @property
     def costs(self) -> Tensor:
-        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is 1."""
-        logarithms = self.means + self.slopes @ self.counts.T + self.remainders
-        return (logarithms - logarithms.mean()).exp()
+        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is about 1."""
+        average = (self.remainders * self.seen).sum(1, keepdim=True) / self.seen.sum().clamp(min=1)
+        remainders = torch.where(self.seen.bool(), self.remainders, average)
+        logarithms = self.means + self.slopes @ self.counts.T + remainders
+        logarithms = logarithms - logarithms.mean()
+        return (_LARGEST * (logarithms / _LARGEST).tanh()).exp()
 
     def error_costs(self) -> dict[str, Tensor]:
         return dict(zip(("miss", "false alarm"), self.costs.detach().cpu(), strict=True))
 
     def observe(self, features: Features) -> None:
-        """Count each class among the examples: standardised logarithms."""
+        """Count each class among the examples: standardised logarithms. A class of none of them stays at the mean."""
         targets = targets_of(features)
         predicted = decisions(features["logits"], features["labels"].ndim == 2)
         counted = torch.stack([targets.sum(0), predicted.sum(0), (predicted * targets).sum(0)], dim=1)
         counted = (1 + counted[:, : self.counts.shape[1]]).log()
-        counted = counted - counted.mean(0)
-        self.counts.copy_(counted / counted.std(0).clamp(min=0.1))
+        seen = targets.sum(0) > 0
+        counted = (counted - counted[seen].mean(0)) / counted[seen].std(0, correction=0).clamp(min=0.1)
+        self.counts.copy_(counted * seen.unsqueeze(1))
+        self.seen.copy_(seen)
 
     def statistics(self, features: Features) -> Tensor:
         """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""

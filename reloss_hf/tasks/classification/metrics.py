@@ -44,7 +44,9 @@ class ClassificationMetric(VectorisedMetric):
         if function not in ("f1_score", "fbeta_score") or average not in _AVERAGES:
             return None
         if predictions.ndim == 2:
-            classes = [options.get("pos_label", 1)] if average == "binary" else options.get("labels")
+            classes, found = options.get("labels"), np.union1d(predictions, references)
+            if average == "binary" and len(found) <= 2:
+                classes = [options.get("pos_label", 1)]
             if classes is None or average == "samples":
                 return None
             predictions, references = (values[..., None] == np.asarray(classes) for values in (predictions, references))

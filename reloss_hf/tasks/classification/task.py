@@ -1,6 +1,6 @@
 """Classifiers: of texts, images, sounds, whatever; one class of several, or several labels at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch.nn.functional import one_hot
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss
-from ..base import Candidate, CandidateTask, Inputs, LossAndOutputs
+from ..base import Candidate, Inputs
 from ..models import class_names, is_known_as, named_outputs
+from ..same_examples import CandidateTask
 from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
@@ -72,6 +73,8 @@ class ClassificationTask(CandidateTask):
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         config = getattr(model, "config", None)
+        self.classes = getattr(config, "num_labels", None) or 2
+        self.several = getattr(config, "problem_type", None) == "multi_label_classification"
         if getattr(config, "num_labels", None) == 1 or getattr(config, "problem_type", None) == "regression":
             raise ValueError(
                 f"model={type(model).__name__} has a regression head (num_labels={config.num_labels}, problem_type="
@@ -91,9 +94,20 @@ class ClassificationTask(CandidateTask):
         labels = inputs["labels"]
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
-    def base_loss(self, model_loss: Any, model: torch.nn.Module, inputs: Inputs) -> LossAndOutputs:
+    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
+        if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
+            surrogate.count(self.label_table(labels()))
+
+    def for_model(self, inputs: Inputs) -> Inputs:
+        labels = inputs.get("labels")
+        several = labels is not None and labels.ndim == 2  # 0/1 that are integers, too
+        return super().for_model(inputs | {"labels": labels.float()} if several else inputs)
+
+    def look_at(self, outputs: Any, inputs: Inputs) -> None:
         labels = inputs["labels"]
-        return super().base_loss(model_loss, model, inputs | {"labels": labels.float() if labels.ndim == 2 else labels})
+        self.classes, self.several = named_outputs(outputs, self.logits)["logits"].shape[1], labels.ndim == 2
+        if not self.several:
+            self.label_table(labels.tolist())
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -127,8 +141,10 @@ class ClassificationTask(CandidateTask):
         return decisions(features["logits"], True).long() if several else features["logits"].argmax(-1)
 
     @staticmethod
-    def perturbed(features: dict[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return perturbed(features, count, generator)
+    def perturbed(
+        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+    ) -> dict[str, Tensor]:
+        return perturbed(features, count, generator, strength)
 
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
@@ -136,8 +152,7 @@ class ClassificationTask(CandidateTask):
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """All classes are named to metrics that average over them: else the average is over those that occur."""
-        classes = getattr(getattr(self.model, "config", None), "num_labels", None)
-        return options if self._several or not classes else _with_classes(metric, options, classes)
+        return options if self.several else _with_classes(metric, options, self.classes)
 
     @staticmethod
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -152,19 +167,25 @@ class ClassificationTask(CandidateTask):
                 loss.count(targets_of(features))
         return losses
 
-    @staticmethod
-    def label_table(labels: Any) -> Tensor | None:
+    def label_table(self, labels: list) -> Tensor:
         table = torch.as_tensor(labels)
         if table.ndim == 2:
             return table.long()
-        return one_hot(table.clamp(min=0).long()) * (table != IGNORED).long().unsqueeze(1)
+        known = table != IGNORED
+        if (table[known] < 0).any() or (table[known] >= self.classes).any():
+            wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
+            raise ValueError(
+                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: pass num_labels= "
+                "to the model, or number the classes from 0"
+            )
+        return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
 
     def sample_pair(self) -> tuple[Any, Any]:
         """A right prediction of the first class, or of the first label."""
         return self._sample(0), self._sample(0)
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
-        classes = range(self._classes)
+        classes = range(self.classes)
         right, wrong = [self._sample(c) for c in classes], [self._sample((c + 1) % len(classes)) for c in classes]
         scores = metric([*right, *wrong, *[right[0]] * len(right)], right * 3, np.arange(3 * len(right)).reshape(3, -1))
         if len(set(scores.tolist())) == 1:
@@ -173,16 +194,8 @@ class ClassificationTask(CandidateTask):
                 "class: it does not depend on the predictions; pass another metric="
             )
 
-    @property
-    def _several(self) -> bool:
-        return getattr(getattr(self.model, "config", None), "problem_type", None) == "multi_label_classification"
-
-    @property
-    def _classes(self) -> int:
-        return getattr(getattr(self.model, "config", None), "num_labels", None) or 2
-
     def _sample(self, label: int) -> Any:
-        return [int(c == label) for c in range(self._classes)] if self._several else label
+        return [int(c == label) for c in range(self.classes)] if self.several else label
 
 
 def _with_classes(metric: Any, options: dict[str, Any], classes: int) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class QuestionAnsweringTask(Task):
                 )
 
     def collator(self, data_collator: Callable) -> Callable:
-        return GoldSpansCollator(data_collator)
+        return data_collator if isinstance(data_collator, GoldSpansCollator) else GoldSpansCollator(data_collator)
 
     def require_labels(self, inputs: Inputs) -> None:
         missing = [name for name in (*self.labels, "input_ids") if inputs.get(name) is None]

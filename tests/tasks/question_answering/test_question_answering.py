@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from toy_questions import Squad, SquadV2, make_examples, make_model, make_tokenizer
+from toy_training import learning_less
 from transformers import DataCollatorWithPadding, DistilBertConfig, DistilBertForQuestionAnswering
 
 from reloss_hf import (
@@ -67,7 +68,7 @@ def make_trainer(toy, learned_weights, tmp_path):
             "surrogate_group_size": 4,
             "report_to": "none", "use_cpu": True, "save_strategy": "no", "disable_tqdm": True, **dict(arguments),
         }  # fmt: skip
-        return ReLossTrainer(
+        trainer = ReLossTrainer(
             model=model or learned_model(),
             args=ReLossTrainingArguments(**arguments),
             train_dataset=train or features["train"],
@@ -76,6 +77,7 @@ def make_trainer(toy, learned_weights, tmp_path):
             compute_metrics=squad_compute_metrics(examples["validation"], features["validation"], "squad"),
             **keywords,
         )
+        return learning_less(trainer)
 
     return make
 
@@ -125,7 +127,13 @@ def test_where_no_metric_is_named_cross_entropy_with_all_answers_takes_over(make
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_model_learns_from_random_start_on_each_surrogate(make_trainer, name):
-    arguments = {"max_steps": 600, "warmup_steps": 200, "per_device_train_batch_size": 64, "surrogate_start": 0}
+    steps = 600 if "F1" in name or "Overlap" in name else 300  # such a loss stays long with the whole context
+    arguments = {
+        "max_steps": steps,
+        "warmup_steps": steps // 3,
+        "per_device_train_batch_size": 64,
+        "surrogate_start": 0,
+    }
     torch.manual_seed(0)
     trainer = make_trainer(make_model(), surrogate=surrogate_class(name)(), arguments=arguments)
     trainer.train()
@@ -267,7 +275,7 @@ def test_surrogate_learned_in_training_is_loaded_again_and_learned_from_disk(mak
     trainer = make_trainer(make_model(), metric="squad", arguments={"max_steps": 100, "warmup_steps": 50})
     trainer.train()
     trainer.predictions.save(tmp_path / "predictions")
-    learner = SurrogateLearner("squad", "SharpenedF1Surrogate", group_size=4, progress=False)
+    learner = SurrogateLearner("squad", "SharpenedF1Surrogate", group_size=4, groups=512, steps=60, progress=False)
     assert learner.learn(tmp_path / "predictions").spearman > 0.5
     learner.surrogate.save_pretrained(tmp_path / "surrogate")
     loaded = SurrogateLoss.from_pretrained(tmp_path / "surrogate")

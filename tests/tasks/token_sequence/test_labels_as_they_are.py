@@ -94,7 +94,7 @@ def test_any_negative_label_is_no_target(tmp_path, tokenizer):
     rows = sentences(16)
     for row in rows:
         row["labels"][[1, 4]] = -1
-    args = ReLossTrainingArguments(**settings(tmp_path, max_steps=2, surrogate_start=1))
+    args = ReLossTrainingArguments(**settings(tmp_path, max_steps=4, surrogate_start=2))
     trainer = ReLossTrainer(Unigrams(), args, train_dataset=rows, processing_class=tokenizer)
     trainer.train()
     assert trainer.surrogate_in_force

@@ -226,7 +226,7 @@ def test_logits_that_a_head_leaves_out_in_training_are_asked_for_once_more(make,
 
 def in_harmony(trainer, model, batch):
     """The loss of the model is cross-entropy of the features, from a forward pass without labels."""
-    trainer._know_task(model.eval(), batch)
+    trainer._require_task(model.eval(), batch)
     task = trainer.task
     features = task.features(model, model(**task.without_labels(batch)), batch, ("target_log_probs",))
     loss = named_outputs(model(**batch), ["loss"])["loss"]
@@ -285,7 +285,7 @@ def test_the_first_batch_is_looked_at_without_a_trace(make, rows):
     model.net[1].eval()
     trainer, batch = make(model, task="token_sequence"), default_data_collator(rows[:4])
     state = torch.get_rng_state()
-    trainer._know_task(model, batch)
+    trainer._require_task(model, batch)
     assert torch.get_rng_state().equal(state)
     assert model.training and not model.net[1].training
     assert all(parameter.grad is None for parameter in model.parameters())
