@@ -256,11 +256,11 @@ def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and those of more data classes."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
     parser.set_defaults(
-        **common.DEFAULTS,
+        **common.DEFAULTS | {"warmup_steps": 50},
         output_dir="out/classification",
         num_train_epochs=20,
         learning_rate=1e-3,
-        surrogate_held_out_share=0.2,
+        surrogate_held_out_share=0.3,  # of small data sets; the default of the trainer is for large ones
     )
     return parser.parse_args_into_dataclasses()
 
