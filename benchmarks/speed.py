@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from speed_classification import time_classification
 from speed_learning import time_learning
 from speed_steps import time_own_output, time_questions, time_translation
 from timing import DEVICE, peak_memory, timed
@@ -26,6 +27,7 @@ PARTS = {
     "translation": lambda options: time_translation(options.rounds),
     "own_output": lambda options: time_own_output(options.rounds),
     "question_answering": lambda options: time_questions(options.rounds),
+    "classification": lambda options: time_classification(options.shared, options.rounds),
     "soft_rank": lambda options: time_ranks(options.largest_rank),
     "store": lambda options: measure_store(),
 }
@@ -34,6 +36,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", help="a folder of predictions of a translation run")
+    parser.add_argument("--shared", type=Path, default="../shared/data", help="the folder of the data sets")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--rounds", type=int, default=9, help="how often each step is timed")
     parser.add_argument("--patience", type=float, default=600, help="seconds that the reference may take to learn")

@@ -40,8 +40,8 @@ from .tasks.token_sequence.losses import (
     TokenSurrogate,
     TransformerTokenSurrogate,
 )
-from .trainer import ReLossSeq2SeqTrainer, ReLossTrainer
-from .training_args import ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+from .trainer import ReLossMixin, ReLossSeq2SeqTrainer, ReLossTrainer
+from .training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
 
 __all__ = [
     "Answer",
@@ -66,7 +66,9 @@ __all__ = [
     "OwnOutputSurrogate",
     "Predictions",
     "PrefixNgramSurrogate",
+    "ReLossArguments",
     "ReLossCallback",
+    "ReLossMixin",
     "ReLossSeq2SeqTrainer",
     "ReLossSeq2SeqTrainingArguments",
     "ReLossTrainer",

@@ -13,6 +13,7 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
+from .run.arguments import require_arguments
 from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
@@ -24,13 +25,20 @@ from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
 from .tasks import CandidateTask, Task, columns_of_tasks, task_for
-from .training_args import ReLossArguments
+from .tasks.models import forked_random_state
+from .training_args import require_order
 
 logger = logging.getLogger(__name__)
 
 
 class ReLossMixin(SavingMixin):
-    """What makes a `Trainer` a ReLoss trainer. All arguments of the `Trainer` hold; these are added.
+    """What makes a `Trainer`, also a subclass such as TRL's `SFTTrainer`, a ReLoss trainer. All arguments of the
+    `Trainer` hold; these are added.
+
+    Example:
+        >>> class MyTrainer(ReLossMixin, SFTTrainer): ...
+        >>> @dataclass
+        ... class MyArguments(ReLossArguments, SFTConfig): ...
 
     Args:
         metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
@@ -55,6 +63,10 @@ class ReLossMixin(SavingMixin):
         predictions: the `Predictions` collected so far by this process.
     """
 
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+        require_order(cls, ReLossMixin, Trainer)
+
     def __init__(
         self,
         *arguments,
@@ -74,11 +86,8 @@ class ReLossMixin(SavingMixin):
                 f"{metric_key=}, {metric_options=} and {lower_is_better=} are of a metric, but metric=None: pass "
                 "metric="
             )
+        require_arguments(type(self), keywords.get("args", arguments[1] if len(arguments) > 1 else None))
         super().__init__(*arguments, **keywords)
-        if not isinstance(self.args, ReLossArguments):
-            raise TypeError(
-                f"args is a {type(self.args).__name__}: pass ReLossTrainingArguments or ReLossSeq2SeqTrainingArguments"
-            )
         # compute_loss returns the mean of a micro-batch, and training_step weighs it. Several models claim to scale by
         # num_items_in_batch and do not (huggingface/transformers#47688).
         self.model_accepts_loss_kwargs = False
@@ -177,25 +186,49 @@ class ReLossMixin(SavingMixin):
             found = self.surrogate_loss(model, inputs, self.surrogate)
         else:
             collects = model.training and self.learning is not None and self.learning.reads_outputs
-            found = self.base_loss(model, inputs, return_outputs or collects)
+            found = self.base_loss(model, inputs, return_outputs or (collects and self._base_gives_outputs))
             if collects:
-                self.learning.after_forward(self.task.with_logits(model, found.outputs, inputs), inputs)
+                self.learning.after_forward(self.outputs_to_collect(model, inputs, found.outputs), inputs)
         if model.training:
             self._means.add(found.logs, self.task.weight(inputs))
         loss = found.loss if self._micro_batch_scale is None else found.loss * self._micro_batch_scale
         return (loss, found.outputs) if return_outputs else loss
 
     def base_loss(self, model, inputs, with_outputs: bool = True) -> Loss:
-        """The loss before the switch of a micro-batch; the base class is asked for outputs only where they are read."""
+        """The loss before the switch of a micro-batch.
 
-        def of_model(model, inputs):
-            found = super(ReLossMixin, self).compute_loss(model, inputs, return_outputs=with_outputs)
-            return found if with_outputs else (found, None)
+        A `compute_loss` that is not the Trainer's own is asked for its loss alone, as it may fuse the model's head with
+        it: outputs, where they are asked for, are then of a second forward pass.
+        """
+        base_gives = with_outputs and self._base_gives_outputs
+
+        def of_model(model, model_inputs):
+            found = super(ReLossMixin, self).compute_loss(model, model_inputs, return_outputs=base_gives)
+            if base_gives or not with_outputs:
+                return found if base_gives else (found, None)
+            outputs = self.task.with_logits(model, model(**self.task.without_labels(inputs)), inputs)
+            return found, with_loss(outputs, found, None)
 
         loss, outputs = self.task.base_loss(of_model, model, inputs)
         if hasattr(outputs, "keys"):
             self._output_names = list(outputs)
         return Loss(loss, outputs, {self.task.base_loss_key: loss, "surrogate_in_force": torch.zeros_like(loss)})
+
+    @torch.no_grad()
+    def outputs_to_collect(self, model, inputs, outputs: Any = None) -> Any:
+        """The outputs that predictions are made from: those at hand, or of a forward pass that leaves the random state
+        as it is."""
+        if outputs is None and self._base_gives_outputs:
+            outputs = self.base_loss(model, inputs).outputs
+        elif outputs is None:
+            with forked_random_state():
+                outputs = model(**self.task.without_labels(inputs))
+        return self.task.with_logits(model, outputs, inputs)
+
+    @property
+    def _base_gives_outputs(self) -> bool:
+        """Whether the class that this one is mixed with leaves the loss and the outputs to the Trainer."""
+        return super().compute_loss.__func__ is Trainer.compute_loss
 
     def surrogate_loss(self, model, inputs, surrogate: SurrogateLoss) -> Loss:
         """The loss after the switch of a micro-batch, with its share of the one before."""

@@ -14,7 +14,12 @@ class Start(float):
 
 @dataclass
 class ReLossArguments:
-    """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers."""
+    """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers, and a class of
+    your own to those of another trainer:
+
+        >>> @dataclass
+        ... class MyArguments(ReLossArguments, SFTConfig): ...
+    """
 
     surrogate_start: Start | None = field(
         default=0.7,
@@ -74,6 +79,10 @@ class ReLossArguments:
         },
     )
 
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+        require_order(cls, ReLossArguments, TrainingArguments)
+
     def __post_init__(self):
         super().__post_init__()
         if self.surrogate_start is not None and self.surrogate_start < 0:
@@ -106,6 +115,17 @@ class ReLossArguments:
                 f"surrogate_snapshot_size={self.surrogate_snapshot_size} must be at least "
                 f"surrogate_group_size={self.surrogate_group_size}"
             )
+
+
+def require_order(mixed: type, mixin: type, base: type) -> None:
+    """Raises TypeError where a class names the mixin behind what it is to change."""
+    order = mixed.__mro__
+    if base in order and order.index(base) < order.index(mixin):
+        others = ", ".join(parent.__name__ for parent in mixed.__bases__ if parent is not mixin)
+        raise TypeError(
+            f"{mixed.__name__} names {mixin.__name__} behind {others}, where it changes nothing: write "
+            f"class {mixed.__name__}({mixin.__name__}, {others})"
+        )
 
 
 @dataclass

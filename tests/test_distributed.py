@@ -134,6 +134,15 @@ def test_there_is_one_progress_bar_and_one_writer(run):
         assert others == [[0, 0]] * len(others)
 
 
+@pytest.mark.parametrize("name", ["learned", "soft_f1"])
+def test_classifiers_on_two_processes_train_as_on_one_with_the_batch_split_into_four(run, name):
+    (one,), two = ([rank["classes"][name] for rank in run(n).ranks] for n in (1, 2))
+    assert two[0] == two[1]
+    assert one["in_force"] and two[0]["in_force"]
+    assert two[0]["costs"] == pytest.approx(one["costs"], rel=1e-3)
+    assert two[0]["weights"] == pytest.approx(one["weights"], abs=1e-4)
+
+
 def test_a_step_on_two_processes_has_the_gradient_of_one_batch(run, tmp_path):
     found = torch.load(run(2).folder / "gradients.pt")
     assert len(found) == 2 * len(SURROGATES)

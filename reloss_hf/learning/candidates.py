@@ -40,8 +40,8 @@ class CandidateLearner:
         perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
         decode: the predictions that the metric is given, `(features) -> Tensor`.
         group_size: examples of a set.
-        sets: how many are scored and learned from; None for 24, or 10 of a metric that scores one group after another.
-        candidates: of each set; None for 48, or 32 of such a metric.
+        sets: how many are scored and learned from; None for 24, or 12 of a metric that scores one group after another.
+        candidates: of each set; None for 48, or 24 of such a metric.
         steps: of Adam.
         learning_rate: of Adam.
         held_out: the share of the examples that the report is measured on, and that nothing is learned from.
@@ -59,7 +59,7 @@ class CandidateLearner:
         perturbed: Callable[[Features, int, torch.Generator], Features],
         decode: Callable[[Features], Tensor],
         *,
-        group_size: int = 512,
+        group_size: int = 256,
         sets: int | None = None,
         candidates: int | None = None,
         steps: int = 150,
@@ -73,8 +73,8 @@ class CandidateLearner:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
         at_once = isinstance(metric.metric, VectorisedMetric)
-        self.group_size, self.sets = group_size, sets or (24 if at_once else 10)
-        self.candidates = candidates or (48 if at_once else 32)
+        self.group_size, self.sets = group_size, sets or (24 if at_once else 12)
+        self.candidates = candidates or (48 if at_once else 24)
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None

@@ -1,5 +1,6 @@
 """What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,9 @@ def _require_examples(trainer: Trainer, learner: SurrogateLearner) -> None:
                 f"surrogate_predictions='generate' needs one data set of known length to decode, not a "
                 f"{type(dataset).__name__}: pass surrogate_dataset="
             )
-    if hasattr(dataset, "__len__") and len(dataset) < learner.smallest_data_set:
+    examples = trainer.task.examples_in(dataset) if hasattr(dataset, "__len__") else math.inf
+    if examples < learner.smallest_data_set:
         raise ValueError(
-            f"{name} has {len(dataset)} examples; surrogate_group_size={learner.group_size} needs at least "
+            f"{name} has {examples} examples; surrogate_group_size={learner.group_size} needs at least "
             f"{learner.smallest_data_set}, to learn from some groups and be judged on others"
         )

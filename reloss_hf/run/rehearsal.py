@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
+
+from ..tasks.models import forked_random_state
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +40,17 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
     base = trainer.task.base_loss_name
     with untouched(model), trainer.compute_loss_context_manager():
         model.train()
-        with torch.no_grad():
-            outputs = trainer.base_loss(model, inputs).outputs
         surrogate = trainer.surrogate
         if trainer.learning is not None:
+            outputs = _try(
+                f"collecting the outputs of a {type(model).__name__}",
+                f"Pass surrogate=, of which nothing is learned, or surrogate_start=None to train on {base} alone",
+                lambda: trainer.outputs_to_collect(model, inputs),
+            )
             surrogate = _try(
                 f"learning a surrogate of metric={trainer.learner.metric.name!r}",
                 "Pass another metric=, or leave it out to train on a loss as it is written",
-                lambda: trainer.learning.rehearse(model, trainer.task.with_logits(model, outputs, inputs), inputs),
+                lambda: trainer.learning.rehearse(model, outputs, inputs),
             )
             surrogate = surrogate.to(trainer.args.device)
         surrogate = surrogate.requires_grad_(False)
@@ -58,11 +64,11 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Whatever is done inside: random states, buffers and the mode of the model are afterwards as they were before."""
-    mode = model.training
+    training = {module: module.training for module in model.modules()}
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     states = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with forked_random_state():
             yield
     finally:
         random.setstate(states[0])
@@ -71,20 +77,29 @@ def untouched(model: nn.Module) -> Iterator[None]:
             for name, value in model.named_buffers():
                 if name in buffers:
                     value.copy_(buffers[name])
-        model.train(mode)
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _gradient(model: nn.Module, loss: torch.Tensor) -> None:
     if not loss.requires_grad:
         raise ValueError("the loss depends on no weight that is trained")
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    torch.autograd.grad(loss, weights, allow_unused=True)
+    try:
+        torch.autograd.grad(loss, weights, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        # Checkpoints of this kind know backward() alone, which would leave gradients behind.
+        logger.info("The gradient after the switch is not tried: the model's checkpoints are reentrant")
 
 
 def _try(what: str, remedy: str, part: Callable[[], Any]) -> Any:
     try:
         return part()
     except Exception as error:
+        if should_reduce_batch_size(error):  # for auto_find_batch_size, which tries again
+            raise
         raise RehearsalError(
             f"Before the first step, {what}, was tried on one batch and failed: {type(error).__name__}: {error}. "
             f"{remedy}."

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import BatchSampler, DataLoader
@@ -127,7 +128,7 @@ class SliceLearning:
         """The slice, by the model as it is, without dropout; the processes share the work."""
         trainer, task = self.trainer, self.trainer.task
         args = trainer.args
-        batches = list(BatchSampler(range(len(self.dataset)), args.eval_batch_size, drop_last=False))
+        batches = list(BatchSampler(_by_length(self.dataset), args.eval_batch_size, drop_last=False))
         rounds = math.ceil(len(batches) / args.world_size)
         mine = [batches[(r * args.world_size + args.process_index) % len(batches)] for r in range(rounds)]
         kept = sum(r * args.world_size + args.process_index < len(batches) for r in range(rounds))
@@ -153,7 +154,8 @@ class SliceLearning:
         outcome = [self.learner.compare(self._at_switch, predictions) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         before, now, noise = outcome[0]
-        self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
+        if can_go_back:  # not at the end, where the Trainer has its own last word in the logs
+            self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
         if now >= before - noise:
             return None
         words = f"{self.learner.metric.name} of the held-out examples fell from {before:.4f} at the switch to {now:.4f}"
@@ -163,3 +165,12 @@ class SliceLearning:
             return None
         self._gave_up = True
         return Learned(None, None, f"{words}, by more than {noise:.4f}, which chance may explain")
+
+
+def _by_length(dataset: Any) -> list[int]:
+    """The rows of texts from long to short, so that batches are padded little; of other data in their order."""
+    rows = list(range(len(dataset)))
+    if isinstance(dataset, datasets.Dataset) and "input_ids" in dataset.column_names:
+        lengths = [len(tokens) for tokens in dataset.with_format(None)["input_ids"][:]]
+        rows.sort(key=lambda row: -lengths[row])
+    return rows

@@ -152,6 +152,10 @@ class Task(ABC):
     def batch_size(self, inputs: Inputs) -> int:
         """How many examples the batch has."""
 
+    def examples_in(self, dataset: Any) -> int:
+        """How many examples a data set of known length has."""
+        return len(dataset)
+
     @abstractmethod
     def weight(self, inputs: Inputs) -> Tensor:
         """How much a micro-batch counts in its batch, a scalar: what its examples add to `SurrogateLoss.weights`."""

@@ -117,11 +117,18 @@ def same(left: Iterable[Tensor | None], right: Iterable[Tensor | None]) -> bool:
 
 
 @contextmanager
+def forked_random_state() -> Iterator[None]:
+    """The random state of torch, also that of the GPU in use, is afterwards as it was before."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield
+
+
+@contextmanager
 def as_in_evaluation(model: torch.nn.Module) -> Iterator[None]:
     """No gradient and no dropout, and afterwards each module and the random state as they were."""
     training = [module for module in model.modules() if module.training]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
+    with torch.no_grad(), forked_random_state():
         model.eval()
         try:
             yield

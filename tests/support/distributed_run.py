@@ -16,11 +16,18 @@ from pathlib import Path
 
 import torch
 from one_step import SURROGATES, flat, gradient
+from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
 from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
 from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
-from reloss_hf import Predictions, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, SurrogateLoss
+from reloss_hf import (
+    Predictions,
+    ReLossSeq2SeqTrainer,
+    ReLossSeq2SeqTrainingArguments,
+    SoftF1Loss,
+    SurrogateLoss,
+)
 
 TOKENIZER = make_tokenizer()
 DATA = make_toy_data(TOKENIZER, 90 + 640)
@@ -77,6 +84,31 @@ def trained(trainer, **arguments):
     }
 
 
+def classified(folder):
+    """Weights and costs of classifiers that train on global batches of 8: on learned costs, and on a soft F1."""
+    processes, found = int(os.environ["WORLD_SIZE"]), {}
+    for name, keywords in {
+        "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
+        "soft_f1": {"surrogate": SoftF1Loss()},
+    }.items():
+        arguments = {
+            "max_steps": 8,
+            "surrogate_start": 4 if "metric" in keywords else 0,
+            "per_device_train_batch_size": 8 if processes == 1 else 2,
+            "gradient_accumulation_steps": 1 if processes == 1 else 2,
+            "optim": "sgd",
+            "learning_rate": 0.5,
+        }
+        trainer = make_trainer(folder / name, several=True, model=Bag(several=True), arguments=arguments, **keywords)
+        trainer.train()
+        found[name] = {
+            "weights": flat(trainer.model).tolist(),
+            "costs": trainer.surrogate.costs.flatten().tolist() if "metric" in keywords else [],
+            "in_force": trainer.surrogate_in_force,
+        }
+    return found
+
+
 def digest(module):
     return hashlib.sha256(flat(module).numpy().tobytes()).hexdigest()
 
@@ -103,6 +135,7 @@ def run_rank(folder):
             raise
 
     if processes < 4:
+        facts["classes"] = classified(folder)
         generated = build(
             folder, "generated", surrogate_predictions="generate", per_device_eval_batch_size=32, max_steps=17
         )

@@ -72,7 +72,7 @@ class ClassWeightedCrossEntropy(FrequencyLoss):
     def score(self, features: Features) -> Tensor:
         logits, labels = features["logits"], features["labels"]
         if self.weights_ is not None:
-            weights = torch.tensor(self.weights_, device=logits.device)
+            weights = torch.tensor(self.weights_, dtype=torch.float, device=logits.device)
         else:
             shares = self.shares(logits)
             weights = (((1 - shares) / shares) if labels.ndim == 2 else 1 / (len(shares) * shares)) ** self.power

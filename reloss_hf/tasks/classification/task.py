@@ -53,7 +53,7 @@ class ClassificationTask(CandidateTask):
         SoftF1Loss,
     )
     metrics: ClassVar = METRICS
-    group_size = 512
+    group_size = 256
     needs_processing_class = False
     reads_logits_and_labels_alone = True
     labels = ("labels",)

