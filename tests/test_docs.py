@@ -7,7 +7,9 @@ pulls go to a hub on loopback.
 
 import ast
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import datasets
 import evaluate
@@ -135,14 +137,14 @@ def sharing(folder, make_trainer):
 
 
 @pytest.fixture
-def other_trainers(folder, translation, make_trainer):
-    import trl
-
+def other_trainers(folder, translation, make_trainer, monkeypatch):
+    pytest.importorskip("trl")
+    # The page supposes a GPU: without one, TRL wants to be told to train on the CPU.
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
     NgramSurrogate().save_pretrained("out/surrogate")
     collect_predictions(make_trainer(), translation["train"]).save("out/checkpoint-500/reloss_state")
     return translation | {
         "model": make_llama(translation["tokenizer"]),
-        "args": trl.SFTConfig(output_dir="out", use_cpu=True),
         "train": translation["train"].map(as_prompt),
         "translator": translation["model"],
         "translations": translation["train"],
@@ -185,10 +187,12 @@ def test_the_blocks_of_the_readme_end_on_the_losses_that_they_promise(what_the_r
 
 
 @pytest.mark.parametrize("path", WITH_PYTHON, ids=name_of)
-def test_every_block_of_python_runs_after_those_before_it(path, request, caplog):
-    namespace = dict(request.getfixturevalue(path.stem.replace("-", "_")))  # what the page supposes
+def test_every_block_of_python_runs_after_those_before_it(path, request, caplog, monkeypatch):
+    page = ModuleType("page")  # a module, as classes are pickled by the names of theirs
+    vars(page).update(request.getfixturevalue(path.stem.replace("-", "_")))  # what the page supposes
+    monkeypatch.setitem(sys.modules, "page", page)
     for block in read(path).python:
-        exec(block, namespace)
+        exec(block, vars(page))
     assert "no surrogate could be learned" not in caplog.text  # which a run survives, with this warning
 
 

@@ -4,10 +4,9 @@
     python examples/trl/run_sft.py --surrogate me/reloss-sacrebleu-en-de
 
 Needs `pip install 'reloss_hf[examples,trl]'`. After a warm start, two arms continue it for as many further epochs:
-one on cross-entropy, one on the surrogate, which is nothing but a `compute_loss_func`.
+one on cross-entropy, one on the surrogate. With `--packing` the surrogate reads each of the texts in a row for itself.
 """
 
-import copy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,20 @@ from tokenizers import processors
 from transformers import HfArgumentParser, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from reloss_hf import surrogate_loss_func
+from reloss_hf import ReLossArguments, ReLossMixin
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "translation"))
 import cldr_corpus
 from from_scratch import train_tokenizer
+
+
+class ReLossSFTTrainer(ReLossMixin, SFTTrainer):
+    pass
+
+
+@dataclass
+class ReLossSFTConfig(ReLossArguments, SFTConfig):
+    pass
 
 
 @dataclass
@@ -46,21 +54,30 @@ def main() -> None:
     model = make_model(tokenizer, script)
     train = corpus["train"].map(as_prompt, remove_columns="translation")
 
-    def fine_tune(model, loss=None):
-        SFTTrainer(model, args=args, train_dataset=train, processing_class=tokenizer, compute_loss_func=loss).train()
+    def fine_tune(model, surrogate=None):
+        args.surrogate_start = None if surrogate is None else 0
+        trainer = ReLossSFTTrainer(
+            model, args=args, train_dataset=train, processing_class=tokenizer, surrogate=surrogate
+        )
+        trainer.train()
         return bleu(model, tokenizer, corpus["test"])
+
+    def again():  # TRL has put a forward of its own into the model, and deepcopy would leave the old weights in it
+        copy = make_model(tokenizer, script)
+        copy.load_state_dict(model.state_dict())
+        return copy
 
     rows = [("warm start", fine_tune(model))]
     args.num_train_epochs, args.learning_rate = script.further_epochs, script.further_learning_rate
-    rows.append(("cross-entropy", fine_tune(copy.deepcopy(model))))
-    rows.append(("surrogate", fine_tune(model, surrogate_loss_func(script.surrogate, model))))
+    rows.append(("cross-entropy", fine_tune(again())))
+    rows.append(("surrogate", fine_tune(again(), script.surrogate)))
     print("\n| arm | BLEU, greedy |\n|---|---|")
     for arm, score in rows:
         print(f"| {arm} | {score:.2f} |")
 
 
-def parse_arguments() -> tuple[ScriptArguments, SFTConfig]:
-    parser = HfArgumentParser((ScriptArguments, SFTConfig))
+def parse_arguments() -> tuple[ScriptArguments, ReLossSFTConfig]:
+    parser = HfArgumentParser((ScriptArguments, ReLossSFTConfig))
     parser.set_defaults(
         output_dir="out/sft",
         per_device_train_batch_size=32,
