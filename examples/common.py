@@ -147,7 +147,8 @@ def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) 
         return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
     if data_args.train_file is not None:
         files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        return datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
+        kind = "csv" if data_args.train_file.endswith(".csv") else "json"
+        return datasets.load_dataset(kind, data_files={split: path for split, path in files.items() if path})
     return own_corpus()
 
 

@@ -15,6 +15,7 @@ import datasets
 import evaluate
 import huggingface_hub
 import pytest
+import toy_classes
 import toy_questions
 from one_step import as_prompt, make_llama
 from pages import read, slug
@@ -31,7 +32,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy"]
+LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts"]
 
 
 def name_of(path):
@@ -109,12 +110,20 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     for split, count in (("train", 64), ("validation", 16)):
         toy_questions.make_examples(count, golds=2).to_json(f"{split}.jsonl")
 
+    emotions = Path("google-research-datasets/go_emotions")
+    emotions.mkdir(parents=True)
+    for split, count in (("train", 800), ("validation", 16)):
+        toy_questions.make_texts(count).to_json(emotions / f"{split}.jsonl")
+    toy_questions.make_tokenizer(model_max_length=512).save_pretrained("answerdotai/ModernBERT-base")
+    toy_questions.warm_classifier(toy_questions.make_texts(600, seed=1)).save_pretrained("answerdotai/ModernBERT-base")
+
 
 @pytest.fixture
 def which_loss(folder, translation, monkeypatch):
     NgramSurrogate().save_pretrained("out/surrogate")
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
-    return translation
+    classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
+    return translation | classes | {"text_tokenizer": translation["tokenizer"]}
 
 
 @pytest.fixture
