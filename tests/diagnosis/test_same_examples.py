@@ -98,7 +98,7 @@ def test_candidates_that_the_metric_cannot_score_are_left_out():
 def test_learned_costs_are_drawn_and_written(diagnosis, learner, tmp_path):
     page = write_report(diagnosis, tmp_path, "out/predictions", "reloss diagnose").read_text(encoding="utf-8")
     assert "What each error costs" in page and "groups" not in page
-    assert "32 sets of 32 candidates of the same 512 examples" in page
+    assert "32 sets of 32 candidates of the same 256 examples" in page
     for picture in ("losses_against_metric.png", "weights.png", "costs.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert list(diagnosis.losses[-1].costs) == ["miss", "false alarm"]
