@@ -89,13 +89,6 @@ class _Shuffled:
         return self.generator.permutation(self.metric(*positional))
 
 
-class BatchSoftF1(SoftF1Loss):
-    """Of the batch as a whole."""
-
-    def batch_loss(self, features):
-        return self.log_scale.exp() * self.of_statistics(self.statistics(features).mean(0))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default="../shared/data", help="the folder of the data sets")
@@ -218,7 +211,7 @@ def hand_made(arm: str, metric: str | None, variant: dict, name: str, data: Data
         return LogitAdjustedCrossEntropy(frequencies)
     if arm == "as_written":
         return ClassCosts(classes=len(data.names))
-    return BatchSoftF1(JUDGES[name][metric].soft_f1)
+    return SoftF1Loss(JUDGES[name][metric].soft_f1)
 
 
 @torch.enable_grad()

@@ -95,7 +95,7 @@ class CandidateLearner:
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
         learned, strength = self._varied_sets(predictions, learning, generator)
-        final = self._sets(predictions, reporting, max(4, self.sets // 4), generator, strength)
+        final = self._sets(predictions, reporting, max(8, self.sets // 4), generator, strength)
         varies = bool((learned.scores.std(1) > 0).any())
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
