@@ -42,7 +42,7 @@ class PredictionStore:
         """The places, from 0 to `capacity`, of the examples of this batch; those at its end may have none.
 
         Batches of so many rows are given to all processes in turn: as many processes as there may be, the same examples
-        have the same places.
+        have the same places. Where processes have unequally many, as of packed texts, that holds roughly.
         """
         first = self.seen(candidate) + self.process * rows
         self._seen[candidate] = self.seen(candidate) + self.processes * rows

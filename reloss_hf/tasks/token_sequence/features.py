@@ -39,6 +39,19 @@ def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     return -losses.view_as(labels)
 
 
+def moves_labels(logits: Tensor, labels: Tensor, loss: Tensor) -> bool | None:
+    """Whether cross-entropy is this loss, a scalar, where the labels are moved by one position; False if where they
+    are not, None where neither tells."""
+    found = {}
+    for shifts in (False, True):
+        scores, targets = aligned(logits, labels, shifts)
+        count = (targets != -100).sum().clamp(min=1)
+        found[shifts] = (target_log_probs(scores, targets).sum() / count + loss).abs().item()
+    best = min(found, key=found.get)
+    tells = found[best] < 1e-2 * max(1.0, loss.item()) and found[best] < 0.5 * found[not best]
+    return best if tells else None
+
+
 def texts_of(position_ids: Tensor | None, labels: Tensor) -> Tensor | None:
     """Which of the texts that are packed into a row each position belongs to, counted from 0, of the shape of `labels`
     `(n, T)`; None where nothing is packed. A text begins where the position ids do not go on by one."""
