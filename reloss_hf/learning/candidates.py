@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
-from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from ..surrogate import CountedLoss, Features
 from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
+from .sets import draw_candidates, features_of, mean_losses, mean_statistics
 
 _STEPS_BETWEEN_CHECKS = 25
 # Of the sets to learn from, so many decide when to stop.
@@ -91,7 +92,7 @@ class CandidateLearner:
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(self.seed)
         learning, reporting = self.split(predictions)
-        examples = _features(predictions, learning)
+        examples = features_of(predictions, learning)
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
         learned, strength = self._varied_sets(predictions, learning, generator)
@@ -151,7 +152,7 @@ class CandidateLearner:
             A surrogate of which nothing is learned.
         """
         learned, rows = self.surrogate, torch.arange(len(predictions))
-        examples = _features(predictions, rows)
+        examples = features_of(predictions, rows)
         surrogate = self.surrogate = self.new_surrogate(examples)
         try:
             surrogate.observe(examples)
@@ -250,53 +251,6 @@ class CandidateLearner:
         }
 
 
-def draw_candidates(
-    predictions: Predictions,
-    rows: Tensor,
-    metric: LoadedGroupMetric,
-    perturbed: Callable[[Features, int, torch.Generator], Features],
-    decode: Callable[[Features], Tensor],
-    size: int,
-    count: int,
-    generator: torch.Generator,
-) -> tuple[Features, Tensor]:
-    """Candidates of one set of examples, and what the metric says of each.
-
-    Args:
-        predictions: to draw from.
-        rows: of these, that may be drawn.
-        metric: scores the candidates.
-        perturbed: see `CandidateLearner`.
-        decode: likewise.
-        size: examples of the set; all rows where there are fewer.
-        count: of candidates.
-        generator: draws both.
-
-    Returns:
-        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
-    """
-    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
-    copies = perturbed(_features(predictions, chosen), count, generator)
-    references = [predictions.references[row] for row in chosen.tolist()]
-    groups = np.arange(count * len(chosen)).reshape(count, -1)
-    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
-    return copies, torch.from_numpy(scores)
-
-
-def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The means over each of `count` candidates, shape `(count, *shape of one)`."""
-    statistics = loss.statistics(copies)
-    weights = loss.weights(copies).view(count, -1)
-    values = statistics.view(count, weights.shape[1], -1)
-    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-    return means.unflatten(1, statistics.shape[1:])
-
-
-def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
-    """The means of losses of examples over each of `count` candidates, by the weights of `loss`, shape `(count,)`."""
-    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
-
-
 @dataclass
 class _Sets:
     """Attributes:
@@ -308,7 +262,3 @@ class _Sets:
     statistics: Tensor
     scores: Tensor
     base: Tensor
-
-
-def _features(predictions: Predictions, rows: Tensor) -> Features:
-    return {name: value[rows] for name, value in predictions.features.items()}
