@@ -103,6 +103,7 @@ class CandidateLearner:
         if varies:
             scale_to_cross_entropy(surrogate, examples)
         report = self._report(final)
+        report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(learning), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
         return report
@@ -173,7 +174,7 @@ class CandidateLearner:
         candidates: int = 0,
     ) -> "_Sets":
         candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
-        parts = []
+        parts, left_out = [], 0
         for _ in range(count):
             copies, scores = draw_candidates(
                 predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
@@ -181,8 +182,10 @@ class CandidateLearner:
             with torch.no_grad():
                 means = mean_statistics(self.surrogate, copies, candidates)
                 base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
-            parts.append((means, scores.float(), base))
-        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
+            places = _scored(scores)
+            left_out += int(scores.isnan().sum())
+            parts.append((means[places], scores[places].float(), base[places]))
+        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)), left_out)
 
     def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
         """Sets to learn from, and how strongly they are perturbed: as little as makes the metric vary. A model that
@@ -257,8 +260,18 @@ class _Sets:
     statistics: their means over each candidate, `(sets, candidates, *shape of one)`.
     scores: of the candidates, `(sets, candidates)`; higher is better.
     base: cross-entropy of the candidates, likewise.
+    left_out: how many candidates the metric could not score; others of their set stand in their place.
     """
 
     statistics: Tensor
     scores: Tensor
     base: Tensor
+    left_out: int
+
+
+def _scored(scores: Tensor) -> Tensor:
+    """Places of the candidates, in which those that have no score are replaced by others that have one."""
+    places, scored = torch.arange(len(scores)), (~scores.isnan()).nonzero().flatten()
+    missing = scores.isnan()
+    places[missing] = scored[torch.arange(int(missing.sum())) % len(scored)]
+    return places
