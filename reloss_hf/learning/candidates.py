@@ -155,10 +155,15 @@ class CandidateLearner:
         learned, rows = self.surrogate, torch.arange(len(predictions))
         examples = features_of(predictions, rows)
         surrogate = self.surrogate = self.new_surrogate(examples)
+        surrogate.observe(examples)
         try:
-            surrogate.observe(examples)
             generator = torch.Generator().manual_seed(self.seed)
             sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
+        except RuntimeError:
+            # A model that has learned nothing may predict what the metric cannot score: it has to score what is right.
+            gold = np.array(predictions.references)
+            self.metric(gold, gold, rows.numpy()[None])
+        else:
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned
