@@ -159,7 +159,7 @@ TEXT = [
 QUESTIONS = [
     ({}, {"metric": None, "surrogate": TokenErrorProbability()}, "is for the task 'token_sequence'"),
     ({"surrogate_predictions": "generate"}, {}, "generates nothing: .*surrogate_predictions='forced'"),
-    ({}, {"processing_class": None}, "processing_class=None, but it tells where the context"),
+    ({}, {"processing_class": None}, "processing_class=None cannot tell where the context"),
     ({}, {"train_dataset": untouched_rows(99, token_type_ids=[0, 0, 0])}, "make features with reloss_hf.prepare_feat"),
     ({}, {"unanswerable": 0.5}, "cannot score questions without an answer.*pass metric='squad_v2'"),
     ({}, {"model": OneSpan, "task": "question_answering", "metric": None}, r"start_logits of shape .*one for each"),
@@ -178,7 +178,7 @@ CLASSES = [
     ({}, {"train_dataset": iter([])}, "has no length, so that no share .*pass surrogate_dataset="),
     (
         {}, {"metric": None, "surrogate": ClassWeightedCrossEntropy(frequencies=[0.5, 0.5])},
-        r"frequencies=\[0.5, 0.5\] of ClassWeightedCrossEntropy are not of the 4 classes",
+        r"frequencies=\[0.5, 0.5\] of ClassWeightedCrossEntropy do not fit the 4 classes",
     ),
 ]  # fmt: skip
 
