@@ -72,9 +72,9 @@ def _add_diagnose(commands) -> None:
         _diagnose,
         "is my loss aligned with my metric?",
         "Compares the loss before the switch, the hand-made losses of the task, and surrogates. Measures how each one "
-        "orders groups of predictions: Spearman with the metric, over all groups and within one candidate (the model at "
-        "one time of its training). Shows which targets they ask for. Prints a table and a verdict, and writes a report "
-        "that opens offline.",
+        "orders groups of predictions: Spearman with the metric, over all groups and within one candidate (the model "
+        "at one time of its training). Shows which targets they ask for. Prints a table and a verdict, and writes a "
+        "report that opens offline.",
         "reloss diagnose out/predictions --metric sacrebleu --surrogate out/surrogate --output report",
     )
     command.add_argument("folder", help=_PREDICTIONS_HELP)

@@ -34,8 +34,8 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
     sentences.append(
         f"{_capitalised(base)} follows {metric} {_degree(baseline.overall.value)} over the whole training "
         f"({baseline.overall.value:.2f}), as does every loss that falls while the metric rises. Within one "
-        f"candidate it follows {metric} {_degree(baseline.within.value)} ({baseline.within.value:.2f}), and this counts "
-        "for the next steps."
+        f"candidate it follows {metric} {_degree(baseline.within.value)} ({baseline.within.value:.2f}), and this "
+        "counts for the next steps."
     )
     sentences += _warnings(others)
     if diagnosis.groups_left_out:
