@@ -1,4 +1,4 @@
-"""Small models from scratch: of characters, and of images."""
+"""Small models from scratch, for characters and for images."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ PAD, START, SEPARATOR, UNKNOWN = "[PAD]", "[CLS]", "[SEP]", "[UNK]"
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Of the characters that occur in the texts; pairs are separated as BERT's are."""
+    """A tokenizer for the characters of the texts. It separates pairs as BERT does."""
     backend = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")

@@ -1,7 +1,7 @@
 """Two small data sets that need no download, both with a long tail.
 
-Names of territories and languages as CLDR has them, read through `babel`: in which languages is this the name? And the
-handwritten digits of scikit-learn. Deterministic.
+The first has names of territories and languages from CLDR, read through `babel`. The task is to tell in which languages
+a name is used. The second has the handwritten digits of scikit-learn. Both are deterministic.
 """
 
 import random
@@ -11,7 +11,7 @@ import numpy as np
 from babel import Locale
 from PIL import Image
 
-# From the most frequent label to the rarest, which keeps a share `RAREST` of its names.
+# The labels from the most frequent to the rarest, which keeps the share `RAREST` of its names.
 LANGUAGES = (
     "en", "de", "fr", "es", "it", "nl", "pt", "sv", "pl", "da", "cs", "nb", "ro", "sk", "hu", "hr", "ca", "sl", "id",
     "gl",
@@ -21,7 +21,7 @@ RAREST_DIGIT = 0.12
 
 
 def load_names(seed: int = 0) -> datasets.DatasetDict:
-    """Columns `text` and `label`, a list of languages; a name in a language of the tail alone is mostly left out."""
+    """Columns `text` and `label`, a list of languages. Most names that only languages of the tail use are left out."""
     languages_of: dict[str, list[str]] = {}
     for language in LANGUAGES:
         locale = Locale(language)
@@ -40,9 +40,9 @@ def load_names(seed: int = 0) -> datasets.DatasetDict:
 
 
 def load_digits(seed: int = 0) -> datasets.DatasetDict:
-    """Columns `image`, 8 × 8 in grey, and `label`; of each digit fewer than of the one before it.
+    """Columns `image`, 8 × 8 in grey, and `label`. Each digit has fewer images than the one before it.
 
-    They are so few that a learned loss may be refused.
+    There are so few images that a learned loss may be refused.
     """
     from sklearn.datasets import load_digits
 

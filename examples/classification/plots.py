@@ -1,18 +1,18 @@
-"""The score of each class, before and after."""
+"""Plots the score of each class for several models."""
 
 from matplotlib.figure import Figure
 
-_MOST = 60  # classes, one below the other
+_MOST = 60  # the largest number of classes in the plot
 
 
 def plot_by_class(scores: dict[str, list[float]], names: list[str], counts: list[int], metric: str) -> Figure:
-    """A line for each class, the most frequent at the top, and a point on it for each model.
+    """Draw a line for each class, the most frequent at the top, with a point for each model.
 
     Args:
-        scores: of the classes, by the name of the model.
-        names: of the classes.
-        counts: how many training examples have each.
-        metric: what the scores are.
+        scores: the scores of the classes, by the name of the model.
+        names: the names of the classes.
+        counts: the number of training examples of each class.
+        metric: the name of the scores.
     """
     order = sorted(range(len(names)), key=lambda c: -counts[c])[-_MOST:]
     figure = Figure(figsize=(7, 0.26 * len(order) + 1.3), layout="constrained")

@@ -1,4 +1,4 @@
-"""Texts, pairs of texts and images with their labels, as batches want them."""
+"""Prepares texts, pairs of texts and images, with their labels, for batches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Labels:
     """The labels of a data set.
 
     Attributes:
-        names: in their order.
-        several: whether an example has a list of them, or one.
+        names: the names of the labels, in their order.
+        several: whether an example has a list of labels instead of one.
     """
 
     names: list[str]
@@ -25,7 +25,7 @@ class Labels:
 
     @classmethod
     def of(cls, column: Sequence, feature: Any) -> "Labels":
-        """Those of a column of the training data; its feature may name them."""
+        """The labels in a column of the training data. Its feature may name them."""
         inner = getattr(feature, "feature", feature)
         several = isinstance(column[0], list)
         if isinstance(inner, datasets.ClassLabel):
@@ -34,23 +34,23 @@ class Labels:
         return cls([str(value) for value in sorted(values)], several)
 
     def encode(self, value: Any, feature: Any) -> int | list[float]:
-        """The class, or 0/1 of each.
+        """The number of the class, or 0/1 for each label.
 
         Raises:
-            ValueError: it does not occur in the training data.
+            ValueError: a label does not occur in the training data.
         """
         inner = getattr(feature, "feature", feature)
         named = isinstance(inner, datasets.ClassLabel)
         values = [inner.int2str(one) if named else str(one) for one in (value if self.several else [value])]
         unknown = sorted(set(values) - set(self.names))
         if unknown:
-            raise ValueError(f"the labels {unknown} are none of those of the training data, {self.names}")
+            raise ValueError(f"the labels {unknown} do not occur in the training data, which has {self.names}")
         if not self.several:
             return self.names.index(values[0])
         return [float(name in values) for name in self.names]
 
     def for_model(self) -> dict[str, Any]:
-        """Arguments of a configuration."""
+        """Arguments for the configuration of a model."""
         return {
             "id2label": dict(enumerate(self.names)),
             "label2id": {name: number for number, name in enumerate(self.names)},
@@ -59,7 +59,8 @@ class Labels:
 
 
 def load_data(data_args: Any, seed: int) -> datasets.DatasetDict:
-    """`train`, `validation` and `test`; where a part is missing, a share of `train` validates, and that tests."""
+    """`train`, `validation` and `test`. A share of `train` replaces a missing `validation`, which replaces a missing
+    `test`."""
     if data_args.train_dir is not None:
         folders = {split: getattr(data_args, f"{split}_dir") for split in ("train", "validation", "test")}
         files = {split: f"{folder}/**" for split, folder in folders.items() if folder}
@@ -74,7 +75,7 @@ def load_data(data_args: Any, seed: int) -> datasets.DatasetDict:
 
 
 def with_labels(raw: datasets.DatasetDict, column: str) -> tuple[datasets.DatasetDict, Labels]:
-    """The data with a column `labels`, and what they are."""
+    """The data with a column `labels`, and the `Labels`."""
     if column not in raw["train"].column_names:
         raise ValueError(f"label_column_name={column!r} is none of the columns {raw['train'].column_names}")
     feature = raw["train"].features[column]
@@ -84,7 +85,7 @@ def with_labels(raw: datasets.DatasetDict, column: str) -> tuple[datasets.Datase
 
 
 def tokenize(raw: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, data_args: Any) -> datasets.DatasetDict:
-    """One column of texts, or two as a pair; joined, where there is a delimiter."""
+    """Tokenise one column of texts, or two as a pair. With a delimiter, the columns are joined."""
     columns = text_columns(raw["train"], data_args)
 
     def encode(batch):
@@ -98,10 +99,10 @@ def tokenize(raw: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, data
 
 
 def text_columns(rows: datasets.Dataset, data_args: Any) -> list[str]:
-    """The columns that are named, or the first one or two of texts.
+    """The named columns, or the first one or two columns of texts.
 
     Raises:
-        ValueError: there are none, or more than two and no delimiter.
+        ValueError: there is no such column, or there are more than two and no delimiter.
     """
     if data_args.text_column_names is not None:
         columns = data_args.text_column_names.split(",")
@@ -116,7 +117,7 @@ def text_columns(rows: datasets.Dataset, data_args: Any) -> list[str]:
 
 
 def as_pixels(raw: datasets.DatasetDict, column: str, processor: BaseImageProcessor | None) -> datasets.DatasetDict:
-    """Images become pixels when they are asked for."""
+    """Turn images into pixels on access."""
     prepare: Callable = _in_grey if processor is None else _processed(processor)
 
     def transform(batch):
@@ -133,5 +134,5 @@ def _processed(processor: BaseImageProcessor) -> Callable:
 
 
 def _in_grey(images) -> list[np.ndarray]:
-    """One channel, from -1 to 1."""
+    """The images with one channel, from -1 to 1."""
     return [np.asarray(image.convert("L"), dtype=np.float32)[None] / 127.5 - 1 for image in images]

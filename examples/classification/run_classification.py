@@ -1,14 +1,14 @@
 """Fine-tune a classifier on cross-entropy and on a learned surrogate of a metric, from one warm start.
 
     python examples/classification/run_classification.py            # languages of names, its own data, a few minutes
-    python examples/classification/run_classification.py --image    # handwritten digits, likewise
-    python examples/classification/run_classification.py --model_name_or_path google-bert/bert-base-uncased \
-        --train_file train.csv --validation_file validation.csv --text_column_names sentence1,sentence2 \
-        --metric_name matthews_correlation --num_train_epochs 3 --learning_rate 2e-5
+    python examples/classification/run_classification.py --image    # handwritten digits, also its own data python
+    examples/classification/run_classification.py --model_name_or_path google-bert/bert-base-uncased \ --train_file
+    train.csv --validation_file validation.csv --text_column_names sentence1,sentence2 \ --metric_name
+    matthews_correlation --num_train_epochs 3 --learning_rate 2e-5
 
-Texts, pairs of texts (two columns) and images; one label, or lists of labels. Both arms continue the same warm start on
-the same data, of which a slice is left out that the surrogate is learned from. The table, `results.json` and a plot of
-the score by class go to `--output_dir`.
+It takes texts, pairs of texts (two columns) and images, with one label or lists of labels. Both arms continue the same
+warm start on the same data. A slice is left out of that data, and the surrogate is learned from it. The table,
+`results.json` and a plot of the score by class go to `--output_dir`.
 """
 
 import json
@@ -59,10 +59,10 @@ class ModelArguments:
         default=None,
         metadata={"help": "A model to fine-tune, on disk or the hub; by default a small one from scratch."},
     )
-    ignore_mismatched_sizes: bool = field(default=False, metadata={"help": "Whether a head of another size is left."})
-    layers: int = field(default=2, metadata={"help": "From scratch."})
-    width: int = field(default=96, metadata={"help": "From scratch: the feed-forward width is twice it."})
-    heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
+    ignore_mismatched_sizes: bool = field(default=False, metadata={"help": "Whether to drop a head of another size."})
+    layers: int = field(default=2, metadata={"help": "Layers of a model from scratch."})
+    width: int = field(default=96, metadata={"help": "Width of a model from scratch; its feed-forward is twice it."})
+    heads: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
 
 
 @dataclass
@@ -70,28 +70,35 @@ class DataArguments:
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     train_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines."})
-    validation_file: str | None = field(default=None, metadata={"help": "Likewise."})
-    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation data."})
+    validation_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines."})
+    test_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines; by default validation data."})
     train_dir: str | None = field(default=None, metadata={"help": "Images, in a folder for each class."})
-    validation_dir: str | None = field(default=None, metadata={"help": "Likewise."})
-    test_dir: str | None = field(default=None, metadata={"help": "Likewise; by default the validation data."})
-    train_val_split: float = field(default=0.15, metadata={"help": "Of the training data, where none validate."})
-    image: bool = field(default=False, metadata={"help": "Images, and not texts; without data, handwritten digits."})
+    validation_dir: str | None = field(default=None, metadata={"help": "Images, in a folder for each class."})
+    test_dir: str | None = field(default=None, metadata={"help": "Images by class; by default the validation data."})
+    train_val_split: float = field(
+        default=0.15, metadata={"help": "The share of the training data that validates, if there is no other data."}
+    )
+    image: bool = field(
+        default=False, metadata={"help": "Classify images instead of texts; without data, handwritten digits."}
+    )
     text_column_names: str | None = field(
-        default=None, metadata={"help": "One column, or two of pairs, with a comma; by default the first of texts."}
+        default=None,
+        metadata={"help": "One column, or two columns of pairs with a comma; by default the first columns of texts."},
     )
     text_column_delimiter: str | None = field(
-        default=None, metadata={"help": "Join the columns by it to one text; by default they are a pair."}
+        default=None, metadata={"help": "Join the columns to one text with this; by default they are a pair."}
     )
-    label_column_name: str = field(default="label", metadata={"help": "Labels, or lists of them."})
-    image_column_name: str = field(default="image", metadata={"help": "Images."})
-    max_seq_length: int = field(default=128, metadata={"help": "In tokens; longer texts are cut."})
+    label_column_name: str = field(default="label", metadata={"help": "The column of labels, or lists of labels."})
+    image_column_name: str = field(default="image", metadata={"help": "The column of images."})
+    max_seq_length: int = field(default=128, metadata={"help": "The longest text in tokens; longer ones are cut."})
     metric_name: str | None = field(
-        default=None, metadata={"help": "What is learned and judged by, such as accuracy; by default macro F1."}
+        default=None, metadata={"help": "The metric to learn and judge by, such as accuracy; by default macro F1."}
     )
-    metric_options: str | None = field(default=None, metadata={"help": 'Its settings: \'{"average": "micro"}\'.'})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Likewise, of validation and test."})
+    metric_options: str | None = field(
+        default=None, metadata={"help": 'Settings of the metric: \'{"average": "micro"}\'.'}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     loss: list[str] = field(
         default_factory=lambda: ["cross_entropy", "surrogate"],
         metadata={"help": "The arms to run.", "choices": ARMS},
@@ -103,7 +110,7 @@ class DataArguments:
 
     @property
     def metric(self) -> tuple[str, dict]:
-        """Its name, and its settings."""
+        """The name of the metric, and its settings."""
         options = json.loads(self.metric_options) if self.metric_options else {}
         return (self.metric_name, options) if self.metric_name else ("f1", {"average": "macro"} | options)
 
@@ -128,7 +135,7 @@ def make_experiment(
 ) -> "Experiment":
     set_seed(args.seed)
     raw, labels = preparation.with_labels(preparation.load_data(data_args, args.seed), data_args.label_column_name)
-    # Both arms are trained on what is left of the training data, and the surrogate is learned from the slice.
+    # The surrogate is learned from the slice, and both arms are trained on the other training data.
     parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
     raw["train"], raw["surrogate"] = parts["train"], parts["test"]
     make = image_classifier if data_args.of_images else text_classifier
@@ -139,7 +146,7 @@ def make_experiment(
 
 
 def text_classifier(raw, labels, model_args, data_args) -> tuple:
-    """A model, its tokenizer, and the data in tokens."""
+    """A model, its tokenizer, and the tokenised data."""
     if model_args.model_name_or_path is not None:
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -156,7 +163,7 @@ def text_classifier(raw, labels, model_args, data_args) -> tuple:
 
 
 def image_classifier(raw, labels, model_args, data_args) -> tuple:
-    """A model, its image processor (None of one from scratch), and the data in pixels."""
+    """A model, its image processor (None for a model from scratch), and the data in pixels."""
     processor, column = None, data_args.image_column_name
     if model_args.model_name_or_path is not None:
         processor = AutoImageProcessor.from_pretrained(model_args.model_name_or_path)
@@ -231,7 +238,7 @@ class Experiment(common.Experiment):
 
     @torch.no_grad()
     def predict(self, model: PreTrainedModel, split: str) -> tuple[list, list]:
-        """The labels with `p > 0.5`, or the class with the highest; and the gold ones."""
+        """The predicted labels, those with `p > 0.5` or the class with the highest, and the gold labels."""
         predictions, references = [], []
         for batch in DataLoader(self.data[split], self.args.eval_batch_size, collate_fn=self.collator):
             references += batch.pop("labels").long().tolist()
@@ -247,20 +254,20 @@ class Experiment(common.Experiment):
 
 
 def label_table(labels: list, classes: int) -> np.ndarray:
-    """Which labels each example has, 0/1 of shape `(examples, classes)`."""
+    """The labels of each example as 0/1, shape `(examples, classes)`."""
     table = np.array(labels)
     return table if table.ndim == 2 else np.eye(classes, dtype=int)[table]
 
 
 def parse_arguments(*more: type) -> tuple:
-    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and those of more data classes."""
+    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
     parser.set_defaults(
         **common.DEFAULTS | {"warmup_steps": 50},
         output_dir="out/classification",
         num_train_epochs=20,
         learning_rate=1e-3,
-        surrogate_held_out_share=0.3,  # of small data sets; the default of the trainer is for large ones
+        surrogate_held_out_share=0.3,  # for small data sets; the trainer's default is for large ones
     )
     return parser.parse_args_into_dataclasses()
 

@@ -3,8 +3,8 @@
     python examples/trl/run_sft.py                          # a small Llama on a corpus of its own, a few minutes
     python examples/trl/run_sft.py --surrogate me/reloss-sacrebleu-en-de
 
-Needs `pip install 'reloss_hf[examples,trl]'`. After a warm start, two arms continue it for as many further epochs:
-one on cross-entropy, one on the surrogate. With `--packing` the surrogate reads each of the texts in a row for itself.
+It needs `pip install 'reloss_hf[examples,trl]'`. Two arms continue a warm start for equally many epochs: one on
+cross-entropy, one on the surrogate. With `--packing` the surrogate reads each text of a packed row on its own.
 """
 
 import sys
@@ -37,13 +37,15 @@ class ReLossSFTConfig(ReLossArguments, SFTConfig):
 @dataclass
 class ScriptArguments:
     surrogate: str = field(default="bleu", metadata={"help": "A shipped surrogate, a folder, or an id on the hub."})
-    further_epochs: float = field(default=2.0, metadata={"help": "Of each arm, after --num_train_epochs in common."})
-    further_learning_rate: float = field(default=3e-4, metadata={"help": "Of each arm."})
+    further_epochs: float = field(
+        default=2.0, metadata={"help": "Epochs of each arm, after a common start of --num_train_epochs."}
+    )
+    further_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of each arm."})
     max_train_samples: int = field(default=4000, metadata={"help": "Pairs to train on."})
     max_eval_samples: int = field(default=300, metadata={"help": "Pairs to measure on."})
-    vocab_size: int = field(default=1500, metadata={"help": "Of the tokenizer."})
-    layers: int = field(default=3, metadata={"help": "Of the model."})
-    width: int = field(default=128, metadata={"help": "Of the model."})
+    vocab_size: int = field(default=1500, metadata={"help": "Vocabulary size of the tokenizer."})
+    layers: int = field(default=3, metadata={"help": "Layers of the model."})
+    width: int = field(default=128, metadata={"help": "Width of the model."})
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
         trainer.train()
         return bleu(model, tokenizer, corpus["test"])
 
-    def again():  # TRL has put a forward of its own into the model, and deepcopy would leave the old weights in it
+    def again():  # TRL puts its own forward into the model, and deepcopy would keep the old weights in it
         copy = make_model(tokenizer, script)
         copy.load_state_dict(model.state_dict())
         return copy
@@ -93,7 +95,7 @@ def parse_arguments() -> tuple[ScriptArguments, ReLossSFTConfig]:
 
 
 def make_tokenizer(train: datasets.Dataset, vocab_size: int) -> PreTrainedTokenizerFast:
-    """That of the translation example, but for the end of a text, which TRL sets."""
+    """The tokenizer of the translation example without the end of a text, which TRL sets."""
     tokenizer = train_tokenizer((text for pair in train["translation"] for text in pair.values()), vocab_size)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     return tokenizer

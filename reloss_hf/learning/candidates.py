@@ -1,4 +1,4 @@
-"""Learning from candidates of the same examples: a model's predictions, perturbed, and ranked as the metric does."""
+"""Learns from candidates of the same examples: perturbed predictions of a model, ranked by the metric."""
 
 import copy
 import math
@@ -23,33 +23,33 @@ from .scale import scale_to_cross_entropy
 from .sets import draw_candidates, features_of, mean_losses, mean_statistics
 
 _STEPS_BETWEEN_CHECKS = 25
-# Of the sets to learn from, so many decide when to stop.
+# The share of the sets to learn from that decide when to stop.
 _STOPPING = 0.2
-# How strongly predictions are perturbed, where less changes no score of the metric.
+# The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
 _STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class CandidateLearner:
-    """Learns which prediction of the *same* examples the metric calls better.
+    """Learns which prediction of the *same* examples the metric prefers.
 
-    A set is some examples, predicted by the model; its candidates are perturbed copies of the predictions. The metric
-    scores each candidate once, and the surrogate is trained to rank the candidates of each set as the metric does.
+    A set is some examples with the model's predictions. Its candidates are perturbed copies of these predictions. The
+    metric scores each candidate once. The surrogate is trained to rank the candidates of each set as the metric does.
 
     Args:
         metric: scores groups.
-        new_surrogate: makes what to start from, for features like these.
-        perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
-        decode: the predictions that the metric is given, `(features) -> Tensor`.
+        new_surrogate: makes the surrogate to start from, `(features) -> surrogate`.
+        perturbed: makes perturbed copies, `(features, count, generator) -> features`; see `CandidateTask.perturbed`.
+        decode: makes the predictions for the metric, `(features) -> Tensor`.
         group_size: examples of a set.
-        sets: how many are scored and learned from; None for 24, or 12 of a metric that scores one group after another.
-        candidates: of each set; None for 48, or 24 of such a metric.
-        steps: of Adam.
-        learning_rate: of Adam.
-        held_out: the share of the examples that the report is measured on, and that nothing is learned from.
-        seed: of the learner's own generator; the global one is not touched.
+        sets: how many sets to score and learn from. None is 24, or 12 if the metric scores one group after another.
+        candidates: candidates of each set. None is 48, or 24 if the metric scores one group after another.
+        steps: steps of Adam.
+        learning_rate: learning rate of Adam.
+        held_out: the share of the examples that is kept from learning. The report is measured on it.
+        seed: seed of the learner's own generator. The global generator is not touched.
 
     Attributes:
-        surrogate: the surrogate, once it is learned; frozen.
+        surrogate: the surrogate; frozen once it is learned.
         held_out_groups: the candidates behind the last report.
     """
 
@@ -81,9 +81,9 @@ class CandidateLearner:
         self.held_out_groups: HeldOutGroups | None = None
 
     def learn(self, predictions: Predictions) -> LearningReport:
-        """Learn from what the model predicts as it is now: the last candidate in `predictions`.
+        """Learn from the current predictions of the model, the last candidate in `predictions`.
 
-        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy.
+        Afterwards `self.surrogate` is frozen, and its gradient is scaled to that of cross-entropy.
 
         Raises:
             ValueError: there are too few examples.
@@ -109,23 +109,23 @@ class CandidateLearner:
         return report
 
     def split(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """Rows of the last candidate: to learn from, and to report on.
+        """Rows of the last candidate: those to learn from, and those to report on.
 
         Raises:
-            ValueError: there are too few.
+            ValueError: there are too few rows.
         """
         rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
         if len(rows) < self.smallest_data_set:
             raise ValueError(
-                f"there are predictions of {len(rows)} examples, and at least {self.smallest_data_set} are needed"
+                f"there are predictions of {len(rows)} examples, but learning needs at least {self.smallest_data_set}"
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))
         held_out = round(self.held_out * len(rows))
         return rows[order[held_out:]], rows[order[:held_out]]
 
     def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> tuple[float, float, float]:
-        """The metric of the examples that nothing is learned from, before and after, and twice the standard error of
-        the difference, by bootstrap over examples."""
+        """The metric on the examples that are kept from learning, before and after, and twice the standard error of the
+        difference, by bootstrap over examples."""
         before, after = (one.select(self.split(one)[1]) for one in (before, after))
         size = len(before)
         draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
@@ -138,19 +138,19 @@ class CandidateLearner:
 
     @property
     def surrogate_name(self) -> str:
-        """The class of what is learned."""
+        """The class of the surrogate to learn."""
         return self.new_surrogate.args[0].__name__
 
     @property
     def smallest_data_set(self) -> int:
-        """How many examples are needed."""
+        """How many examples learning needs."""
         return 20
 
     def rehearse(self, predictions: Predictions) -> CountedLoss:
         """Score three candidates of a few predictions, and compute the objective and its gradient once.
 
         Returns:
-            A surrogate of which nothing is learned.
+            A surrogate that has learned nothing.
         """
         learned, rows = self.surrogate, torch.arange(len(predictions))
         examples = features_of(predictions, rows)
@@ -193,8 +193,8 @@ class CandidateLearner:
         return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)), left_out)
 
     def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
-        """Sets to learn from, and how strongly they are perturbed: as little as makes the metric vary. A model that
-        predicts one thing alone takes much."""
+        """Sets to learn from, and the strength of their perturbation, the weakest that makes the metric vary. A model
+        that always predicts the same needs a strong one."""
         for strength in _STRENGTHS:
             sets = self._sets(predictions, rows, self.sets, generator, strength)
             if (sets.scores.std(1) > 0).float().mean() > 0.5:
@@ -202,7 +202,7 @@ class CandidateLearner:
         return sets, strength
 
     def _optimise(self, sets: "_Sets") -> int:
-        """Minimise the objective, keep the weights of the best check; returns their step."""
+        """Minimise the objective and keep the weights of the best check. Returns the step of that check."""
         stopping = max(1, round(_STOPPING * len(sets.scores)))
         optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
         best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
@@ -261,17 +261,10 @@ class CandidateLearner:
 
 @dataclass
 class _Sets:
-    """Attributes:
-    statistics: their means over each candidate, `(sets, candidates, *shape of one)`.
-    scores: of the candidates, `(sets, candidates)`; higher is better.
-    base: cross-entropy of the candidates, likewise.
-    left_out: how many candidates the metric could not score; others of their set stand in their place.
-    """
-
-    statistics: Tensor
-    scores: Tensor
-    base: Tensor
-    left_out: int
+    statistics: Tensor  # the mean statistics of each candidate, `(sets, candidates, *shape of one)`
+    scores: Tensor  # the scores of the candidates, `(sets, candidates)`; higher is better
+    base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`
+    left_out: int  # how many candidates the metric could not score; scored ones of their set take their place
 
 
 def _scored(scores: Tensor) -> Tensor:

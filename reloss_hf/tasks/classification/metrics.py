@@ -30,9 +30,9 @@ class ClassificationMetric(VectorisedMetric):
     """A function of scikit-learn that is called with predictions and references.
 
     Args:
-        function: `(y_true, y_pred, **options)`.
-        name: that it is known by.
-        options: passed to it.
+        function: called as `(y_true, y_pred, **options)`.
+        name: the name of the metric.
+        options: keywords for the function.
     """
 
     def __init__(self, function: Callable, name: str, **options: Any):
@@ -46,7 +46,7 @@ class ClassificationMetric(VectorisedMetric):
         return self.function.__name__ in (*_RATIOS, "accuracy_score", "matthews_corrcoef")
 
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
-        """From counts: scikit-learn takes milliseconds for each group."""
+        """Scores from counts, because scikit-learn needs milliseconds a group."""
         function, options = self.function.__name__, self.options
         if set(options) - {"zero_division", "average", "labels", "beta", "pos_label"}:
             return None
@@ -71,8 +71,8 @@ class ClassificationMetric(VectorisedMetric):
 
 
 def takes_labels(metric: Any) -> bool:
-    """Whether a metric of scikit-learn takes `labels=`, the set of classes: one by name, a function, or a module of
-    `evaluate`."""
+    """Whether a metric of scikit-learn takes `labels=`, the set of classes. The metric is a name, a function, or a
+    module of `evaluate`."""
     if isinstance(metric, str):
         named = METRICS.get(metric)
         return named is not None and "labels" in named.load.__signature__.parameters
@@ -84,7 +84,7 @@ def takes_labels(metric: Any) -> bool:
 
 
 def _averaged(ratio: Callable, predictions: np.ndarray, references: np.ndarray, average: str) -> np.ndarray:
-    """A score of groups, from 0/1 of shape `(groups, size, labels)`; a ratio to nothing is 0."""
+    """A score of groups, from 0/1 of shape `(groups, size, labels)`; 0 if a ratio has nothing to divide by."""
     predicted, gold = predictions.astype(bool), references.astype(bool)
     axis = 2 if average == "samples" else 1
     hits, wrong, missed = (found.sum(axis) for found in (predicted & gold, predicted & ~gold, ~predicted & gold))
@@ -98,7 +98,8 @@ def _averaged(ratio: Callable, predictions: np.ndarray, references: np.ndarray, 
 
 
 def _matthews_correlations(predictions: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Of groups of classes, shape `(groups, size)`; 0 where all predictions, or all references, are one class."""
+    """Matthews correlation of groups of classes, shape `(groups, size)`. It is 0 if all predictions, or all references,
+    are one class."""
     classes = np.union1d(predictions, references)
     predicted, gold = ((values[..., None] == classes).sum(1) for values in (predictions, references))
     size, right = predictions.shape[1], (predictions == references).sum(1)
