@@ -1,4 +1,4 @@
-"""What the example scripts share: arms that continue one warm start, and scores of what they saved."""
+"""The common part of the example scripts: arms that continue one warm start, and the scores of saved models."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from reloss_hf import ReLossCallback
 from reloss_hf.sharing.plots import plot_held_out, to_png
 
-# Of both examples' arguments, for corpora that they make themselves.
+# Training arguments for the corpora that the examples make themselves.
 DEFAULTS = {
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
@@ -31,7 +31,7 @@ _INITIAL_MODEL = "initial_model"
 
 
 class WarmStart(ReLossCallback):
-    """Ends the run just before the surrogate would be learned, with a checkpoint: the start of all arms."""
+    """Ends the run with a checkpoint just before the surrogate would be learned. All arms start from it."""
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.start_step:
@@ -40,10 +40,10 @@ class WarmStart(ReLossCallback):
 
 @dataclass
 class Experiment(ABC):
-    """Trains and evaluates the arms; what is done is not done again when the script is repeated.
+    """Trains and evaluates the arms. A repeated script skips the finished parts.
 
     Attributes:
-        metric: its name, for the plot and for the files.
+        metric: the name of the metric, for the plot and for the files.
     """
 
     args: TrainingArguments
@@ -53,30 +53,30 @@ class Experiment(ABC):
 
     @abstractmethod
     def trainer(self, arm: str, model: str | Path, callbacks=None, **changes) -> Trainer:
-        """A trainer of a saved model, with `--output_dir` for this arm, and changes to the arguments."""
+        """A trainer for a saved model, with the `--output_dir` of this arm and changes to the arguments."""
 
     @property
     def attention(self) -> str | None:
-        """How a model attends: the fused attention of a CPU is the slower one on short sequences."""
+        """The attention of a model. On a CPU, the fused attention is slower on short sequences."""
         return "eager" if self.args.device.type == "cpu" else None
 
     @abstractmethod
     def score(self, folder: str | Path) -> dict:
-        """What the table says of a saved model, measured on the splits in their own order."""
+        """The numbers of a saved model for the table, measured on the splits in their own order."""
 
     @abstractmethod
     def validation_score(self, model: PreTrainedModel) -> float:
-        """The metric of a model in evaluation mode on the validation split, by the fastest decoding."""
+        """The metric of a model in evaluation mode on the validation split, with the fastest decoding."""
 
     def arguments(self, arm: str, changes: dict[str, Any]) -> TrainingArguments:
-        """The arguments of the script, with the folder of this arm for its output, and the changes."""
+        """The arguments of the script, with the output folder of this arm and the changes."""
         args = copy.copy(self.args)
         for name, value in {"output_dir": str(self.out / arm), **changes}.items():
             setattr(args, name, value)
         return args
 
     def warm_start(self) -> tuple[dict, str]:
-        """The row of the results for the warm start, and its checkpoint."""
+        """Train the warm start. Returns its row of the results and its checkpoint."""
         if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
             self.trainer("warm_start", self.out / _INITIAL_MODEL, callbacks=[WarmStart()]).train()
         with self.args.main_process_first(desc="saving"):
@@ -85,7 +85,7 @@ class Experiment(ABC):
         return row | self.scores("warm_start", checkpoint), checkpoint
 
     def arm(self, arm: str, warm_start: str, **changes) -> dict:
-        """Continue the warm start; the row of the results for what comes out."""
+        """Continue the warm start. Returns the row of the results for this arm."""
         path = make_folder(self.out / arm) / "row.json"
         if not path.exists():
             trainer = self.trainer(arm, warm_start, **changes)
@@ -94,7 +94,8 @@ class Experiment(ABC):
             row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
             trainer.save_model()
             report = trainer.surrogate_report
-            row |= {"report": report and report.as_dict(), "refused": report and report.objection}
+            refused = report.objection if report is not None and trainer.surrogate is None else None
+            row |= {"report": report and report.as_dict(), "refused": refused}
             if self.args.process_index == 0:
                 path.write_text(json.dumps(row, indent=2))
                 if report is not None:
@@ -105,7 +106,7 @@ class Experiment(ABC):
         return row | self.scores(arm, self.out / arm)
 
     def scores(self, arm: str, folder: str | Path) -> dict:
-        """The scores of a saved model, from a file where they are known."""
+        """The scores of a saved model, from a file if they are known."""
         path = make_folder(self.out / arm) / f"{self.metric.lower()}.json"
         with self.args.main_process_first(desc="scoring"):
             if not path.exists():
@@ -113,7 +114,7 @@ class Experiment(ABC):
         return json.loads(path.read_text())
 
     def write_results(self, warm_start: dict, arms: list[dict]) -> None:
-        """`results.json`; cross-entropy is given its Spearmans from the surrogate's report, where there is one."""
+        """Write `results.json`. If there is a surrogate's report, cross-entropy gets its Spearmans from it."""
         report = next((arm["report"] for arm in arms if arm["report"]), None)
         for arm in arms:
             for name in _SPEARMANS:
@@ -124,7 +125,7 @@ class Experiment(ABC):
 
 
 def save_initial_model(model: PreTrainedModel, args: TrainingArguments) -> None:
-    """Save what the warm start begins from, on the first process, before the others go on."""
+    """Save the initial model of the warm start, on the first process, before the others continue."""
     with args.main_process_first(desc="saving"):
         if args.process_index == 0:
             model.save_pretrained(Path(args.output_dir) / _INITIAL_MODEL)
@@ -142,17 +143,19 @@ def print_table(rows: list[dict], scores: list[str]) -> None:
 
 
 def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) -> datasets.DatasetDict:
-    """The splits that `--dataset_name` or the `--…_file` flags name; without them the example's own corpus."""
+    """The splits that `--dataset_name` or the `--…_file` flags name. Without these flags, the example's own corpus."""
     if data_args.dataset_name is not None:
         return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
     if data_args.train_file is not None:
         files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        return datasets.load_dataset("json", data_files={split: path for split, path in files.items() if path})
+        kind = "csv" if data_args.train_file.endswith(".csv") else "json"
+        return datasets.load_dataset(kind, data_files={split: path for split, path in files.items() if path})
     return own_corpus()
 
 
 def limit_samples(raw: datasets.DatasetDict, data_args: Any) -> None:
-    """Cut the splits in place to `--max_train_samples` and `--max_eval_samples`; a missing `test` is `validation`."""
+    """Cut the splits in place to `--max_train_samples` and `--max_eval_samples`. `validation` replaces a missing
+    `test`."""
     raw.setdefault("test", raw["validation"])
     for split, most in (
         ("train", data_args.max_train_samples),

@@ -1,7 +1,7 @@
 """Relational surrogate losses: train with the Hugging Face Trainer on a loss that ranks as your metric does.
 
-The public names are those of `reloss_hf.api`. They are imported when the first of them is asked for, so that what needs
-none of them, as `reloss --help` does, starts at once.
+The public names are those of `reloss_hf.api`. The first access to one of them imports them. Code that needs none of
+them, such as `reloss --help`, therefore starts at once.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""All public names, from where they live."""
+"""All public names, imported from their modules."""
 
 from .callback import ReLossCallback
 from .collect import collect_predictions

@@ -1,6 +1,6 @@
-"""The command `reloss`: what a loss is worth, and surrogates to learn, to describe and to share.
+"""The command `reloss` diagnoses losses, and learns, describes and shares surrogates.
 
-A command imports what it needs when it runs, so that help and wrong arguments are answered at once.
+A command imports its modules when it runs, so help and errors in arguments appear at once.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
   reloss push out/surrogate me/reloss-sacrebleu-en-de
       Share it, with a model card of what was measured.
 
-Predictions are saved by a run with save_predictions=True; every checkpoint of a ReLoss trainer holds some, too.
+A run with save_predictions=True saves predictions. Every checkpoint of a ReLoss trainer holds some, too.
 """
 _PREDICTIONS_HELP = (
     "a folder of predictions: OUTPUT_DIR/predictions of a run with save_predictions=True, CHECKPOINT/reloss_state, or "
@@ -33,7 +33,7 @@ _PREDICTIONS_HELP = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 1 where the user has to change something (2: in the arguments)."""
+    """Run the command and return its exit code: 0, 1 if the user has to change something, 2 for wrong arguments."""
     parser = _parser()
     options = parser.parse_args(arguments)
     command = shlex.join(["reloss", *(sys.argv[1:] if arguments is None else arguments)])
@@ -71,10 +71,10 @@ def _add_diagnose(commands) -> None:
         "diagnose",
         _diagnose,
         "is my loss aligned with my metric?",
-        "Compares the loss before the switch, the hand-made losses of the task, and surrogates: how do they order "
-        "groups of predictions (Spearman with the metric, over all groups and within one candidate, the model at one "
-        "time of its training), and which targets do they ask for? Prints a table and a verdict, and writes a report "
-        "that opens offline.",
+        "Compares the loss before the switch, the hand-made losses of the task, and surrogates. Measures how each one "
+        "orders groups of predictions: Spearman with the metric, over all groups and within one candidate (the model "
+        "at one time of its training). Shows which targets they ask for. Prints a table and a verdict, and writes a "
+        "report that opens offline.",
         "reloss diagnose out/predictions --metric sacrebleu --surrogate out/surrogate --output report",
     )
     command.add_argument("folder", help=_PREDICTIONS_HELP)
@@ -82,8 +82,8 @@ def _add_diagnose(commands) -> None:
     command.add_argument(
         "--surrogate", nargs="+", default=[], metavar="FOLDER|ID", help="surrogates to compare: folders or hub ids"
     )
-    command.add_argument("--output", default="report", help="where the report goes (default: %(default)s)")
-    command.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    command.add_argument("--output", default="report", help="folder of the report (default: %(default)s)")
+    command.add_argument("--resamples", type=int, default=1000, help="draws of the bootstrap (default: %(default)s)")
     _add_groups(command)
 
 
@@ -93,15 +93,15 @@ def _add_learn(commands) -> None:
         "learn",
         _learn,
         "learn a surrogate from saved predictions",
-        "Learns a surrogate that orders groups of predictions as the metric does, and says how it does on held-out "
-        "ones. Saves it with a model card.",
+        "Learns a surrogate that orders groups of predictions as the metric does, and measures it on held-out groups. "
+        "Saves it with a model card.",
         "reloss learn out/predictions --metric sacrebleu --output out/surrogate",
     )
     command.add_argument("folder", help=_PREDICTIONS_HELP)
     _add_metric(command)
-    command.add_argument("--output", required=True, help="where the surrogate goes")
+    command.add_argument("--output", required=True, help="folder of the surrogate")
     command.add_argument(
-        "--surrogate-class", help="what to learn, such as NgramSurrogate (default: that of the trainers for the task)"
+        "--surrogate-class", help="class to learn, such as NgramSurrogate (default: the default of the task)"
     )
     _add_groups(command)
 
@@ -112,15 +112,15 @@ def _add_push(commands) -> None:
         "push",
         _push,
         "upload a surrogate to the hub",
-        "Uploads a surrogate with its model card, merged with FOLDER/README.md or else with the one on the hub. The "
-        "token is that of `hf auth login`, or HF_TOKEN.",
+        "Uploads a surrogate with its model card. The card is merged with FOLDER/README.md, or else with the one on "
+        "the hub. The token is that of `hf auth login`, or HF_TOKEN.",
         "reloss push out/surrogate me/reloss-sacrebleu-en-de --private",
     )
     command.add_argument("folder", help="what `reloss learn` or save_pretrained wrote")
-    command.add_argument("repo_id", help="such as me/reloss-sacrebleu-en-de; made where it is missing")
+    command.add_argument("repo_id", help="repository, such as me/reloss-sacrebleu-en-de; made if it is missing")
     command.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    command.add_argument("--revision", help="the branch (default: main)")
-    command.add_argument("--message", default="Upload surrogate", help="of the commit (default: %(default)s)")
+    command.add_argument("--revision", help="branch (default: main)")
+    command.add_argument("--message", default="Upload surrogate", help="message of the commit (default: %(default)s)")
 
 
 def _add_card(commands) -> None:
@@ -128,13 +128,13 @@ def _add_card(commands) -> None:
         commands,
         "card",
         _card,
-        "write, or bring up to date, the model card of a surrogate",
-        "Writes FOLDER/README.md, and a plot, from what was measured when the surrogate was learned. What you wrote "
-        "outside of the generated part stays.",
+        "write or update the model card of a surrogate",
+        "Writes FOLDER/README.md and a plot from the measurements of the learning. Your own text outside of the "
+        "generated part stays.",
         "reloss card out/surrogate",
     )
     command.add_argument("folder", help="what `reloss learn` or save_pretrained wrote")
-    command.add_argument("--repo-id", help="for the lines that show how to load it")
+    command.add_argument("--repo-id", help="hub id for the lines that show how to load it")
 
 
 def _add(commands, name, run, summary, description, example) -> argparse.ArgumentParser:
@@ -153,17 +153,17 @@ def _add_metric(command) -> None:
     command.add_argument(
         "--metric",
         required=True,
-        help="sacrebleu, chrf, ter, squad or squad_v2, without a download; or what evaluate.load takes: another name, "
+        help="sacrebleu, chrf, ter, squad or squad_v2, without a download; or another name that evaluate.load takes, "
         "or the path of a metric script",
     )
-    command.add_argument("--metric-key", help="which number of the metric's result, where it has several")
+    command.add_argument("--metric-key", help="which number of the metric's result to use, if it has several")
     command.add_argument(
         "--metric-options", type=_json_object, metavar="JSON", help="settings of the metric: '{\"lowercase\": true}'"
     )
     command.add_argument(
         "--lower-is-better",
         action=argparse.BooleanOptionalAction,
-        help="whether lower values of the metric are better (default: what its name says: wer, cer and ter are error "
+        help="whether lower values of the metric are better (default: decided by its name; wer, cer and ter are error "
         "rates)",
     )
 
@@ -182,10 +182,10 @@ def _add_groups(command) -> None:
     command.add_argument(
         "--group-size",
         type=int,
-        help="predictions in a group, on which the metric is computed at once (default: that of the task, 8 for text)",
+        help="predictions in a group that the metric scores at once (default: that of the task, 8 for text)",
     )
-    command.add_argument("--seed", type=int, default=0, help="of groups and draws (default: %(default)s)")
-    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command.add_argument("--seed", type=int, default=0, help="seed of groups and draws (default: %(default)s)")
+    command.add_argument("--quiet", action="store_true", help="show no progress bars")
 
 
 def _diagnose(options: argparse.Namespace, command: str) -> None:
@@ -242,7 +242,7 @@ def _learn(options: argparse.Namespace, command: str) -> None:
         print(f"{base:<28}{report.spearman_cross_entropy:.3f} ({report.spearman_cross_entropy_within:.3f})")
     print(f"\nSurrogate: {options.output}")
     if report.objection:
-        warnings.warn(f"it should not replace {base}: {report.objection}", stacklevel=1)
+        warnings.warn(f"the surrogate should not replace {base}: {report.objection}", stacklevel=1)
 
 
 def _push(options: argparse.Namespace, command: str) -> None:
@@ -280,7 +280,7 @@ def _metric(options: argparse.Namespace, predictions):
 
 
 def _load(name_or_path: str):
-    from .tasks import SurrogateLoss  # with the classes of all tasks
+    from .tasks import SurrogateLoss  # registers the classes of all tasks
 
     return SurrogateLoss.from_pretrained(name_or_path)
 

@@ -1,4 +1,4 @@
-"""Predictions of a trained model for a data set of one's choice, to be saved and diagnosed."""
+"""Collects the predictions of a trained model for any data set, to save or diagnose them."""
 
 from typing import Any
 
@@ -11,18 +11,19 @@ from .trainer import ReLossMixin
 
 @torch.no_grad()
 def collect_predictions(trainer: ReLossMixin, dataset: Any, candidate: int = 0) -> Predictions:
-    """What the model predicts where it is given the targets, without dropout: the arg-max of its logits.
+    """The model's teacher-forced predictions, without dropout: the arg-max of its logits.
 
-    It takes the place of `Trainer.predict`, which keeps no probabilities of targets. With several processes, each
-    returns its part.
+    Use it instead of `Trainer.predict`, which keeps no probabilities of targets. With several processes, each returns
+    its part.
 
     Example:
         >>> collect_predictions(trainer, test).save("out/test_predictions")
 
     Args:
-        trainer: a ReLoss trainer; its model and its data collator are used.
-        dataset: with labels.
-        candidate: a number for the model as it is, 0 or above, where several are compared in one folder.
+        trainer: a ReLoss trainer. Its model and its data collator are used.
+        dataset: a data set with labels.
+        candidate: a number for this model, 0 or above. Give each model its own number if you save several into one
+            folder.
     """
     training = trainer.model.training
     model = trainer.model.eval()

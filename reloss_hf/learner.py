@@ -1,4 +1,4 @@
-"""The learners as users call them, with metrics and classes of surrogates by name, and which one a task has."""
+"""The learners that users call, which take metrics and classes of surrogates by name, and the learner of a task."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +25,7 @@ class SurrogateLearner(Learner):
         >>> report = learner.learn("out/predictions")
         >>> learner.surrogate.save_pretrained("out/surrogate")
 
-    The metric is what `GroupMetric` takes, or one; the surrogate may be the name of a class.
+    `metric` is a `GroupMetric`, or anything that `GroupMetric` takes. `surrogate` may be the name of a class.
 
     """ + (Learner.__doc__ or "")
 
@@ -47,16 +47,16 @@ class SurrogateLearner(Learner):
 
 
 class CandidateLearner(candidates.CandidateLearner):
-    __doc__ = """Learns a loss of a classifier outside any Trainer, from what it predicts for some examples.
+    __doc__ = """Learns a loss for a classifier outside any Trainer, from its predictions for some examples.
 
     Example:
         >>> learner = CandidateLearner("f1", metric_options={"average": "macro"})
         >>> report = learner.learn("out/predictions")
-        >>> learner.surrogate.costs  # of a miss, and of a false alarm, of each class
+        >>> learner.surrogate.costs  # the cost of a miss and of a false alarm of each class
 
-    The metric is what `GroupMetric` takes, or one, and `metric_options` are its settings, to which `learn` adds all
-    classes where it averages over them. `surrogate` is the name of a class, and takes the place of `new_surrogate`,
-    `perturbed` and `decode`.
+    `metric` is a `GroupMetric`, or anything that `GroupMetric` takes. `metric_options` are its settings. If the metric
+    averages over classes, `learn` adds all classes to them. `surrogate` is the name of a class and replaces
+    `new_surrogate`, `perturbed` and `decode`.
 
     """ + (candidates.CandidateLearner.__doc__ or "")
 
@@ -73,8 +73,8 @@ class CandidateLearner(candidates.CandidateLearner):
         self.task = task_named(cls.task)
         if not issubclass(self.task, CandidateTask) or not issubclass(cls, CountedLoss):
             raise ValueError(
-                f"surrogate {surrogate!r} cannot be learned from candidates of the same examples: train on an object "
-                f"of it, {surrogate}(...)" + _or_default(self.task)
+                f"surrogate {surrogate!r} cannot be learned from candidates of the same examples: pass an object to "
+                f"a trainer, surrogate={surrogate}(...)" + _or_default(self.task)
             )
         self._given = metric, dict(metric_options or {})
         super().__init__(
@@ -103,16 +103,16 @@ def learner_for(
     seed: int = 0,
     progress: bool = True,
 ) -> SurrogateLearner | CandidateLearner:
-    """The learner of a task: from candidates of the same examples where the task makes such, else from groups of
-    different ones.
+    """The learner of a task. It learns from candidates of the same examples if the task makes such candidates, else
+    from groups of different examples.
 
     Args:
-        task: what the surrogate is for.
-        metric: to be learned.
-        surrogate: the name of the class; None for the default of the task.
-        group_size: None for that of the task.
-        seed: of the learner.
-        progress: whether to show a progress bar, where learning takes long enough for one.
+        task: the task of the surrogate.
+        metric: the metric to learn.
+        surrogate: the name of the class. Pass None for the default of the task.
+        group_size: examples in a group. Pass None for the default of the task.
+        seed: seed of the learner.
+        progress: whether to show a progress bar, if learning takes long enough for one.
 
     Raises:
         ValueError: the class cannot be learned.
@@ -131,7 +131,7 @@ def group_metric(
     lower_is_better: bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> GroupMetric:
-    """The metric of saved predictions, as a trainer makes it: with what has to be the same in all groups."""
+    """The metric of saved predictions, with the options that a trainer adds to keep all groups comparable."""
     if issubclass(task, CandidateTask):
         options = task.metric_options_of(predictions.features, metric, dict(options or {}))
     return GroupMetric(metric, key, lower_is_better, options)

@@ -1,4 +1,4 @@
-"""A surrogate as the `compute_loss_func` of a Trainer that is not one of this library's."""
+"""A surrogate as the `compute_loss_func` of a Trainer from another library."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,24 +14,24 @@ from .tasks import task_for
 def surrogate_loss_func(
     surrogate: SurrogateLoss | str | Path, model: PreTrainedModel
 ) -> Callable[[Any, Tensor, Tensor | None], Tensor]:
-    """What `Trainer(compute_loss_func=...)` takes, also in its subclasses, such as TRL's `SFTTrainer`.
+    """A function for `Trainer(compute_loss_func=...)`, also for subclasses such as TRL's `SFTTrainer`.
 
-    The loss is the mean of the whole batch, every example, and so every micro-batch, weighing as many tokens as it has
-    labels: that Trainer divides by nothing else. It is the loss of `ReLossTrainer`.
+    The loss is the mean over the whole batch. Every example, and so every micro-batch, weighs as many tokens as it has
+    labels. The Trainer divides by nothing else, so this is the loss of `ReLossTrainer`.
 
-    The Trainer takes the labels out of the batch, so an encoder-decoder model needs `decoder_input_ids` in it:
+    The Trainer takes the labels out of the batch, so an encoder-decoder model needs `decoder_input_ids` in it.
     `DataCollatorForSeq2Seq(tokenizer, model=model)` makes them.
 
     Example:
         >>> trainer = SFTTrainer(model, compute_loss_func=surrogate_loss_func("out/surrogate", model), ...)
 
     Args:
-        surrogate: a learned one: an object, a folder or a hub id.
-        model: the model that is trained; it tells whether logits and labels are one position apart.
+        surrogate: a learned surrogate: an object, a folder or a hub id.
+        model: the model to train. It tells whether logits and labels are one position apart.
 
     Raises:
-        ValueError: the surrogate reads more than the scores of target tokens, or the model answers questions: the
-            Trainer hands over neither the inputs nor the positions of answers.
+        ValueError: the surrogate reads more than the scores of target tokens, or the model answers questions. The
+            Trainer passes neither the inputs nor the positions of answers to the function.
     """
     if not isinstance(surrogate, SurrogateLoss):
         surrogate = SurrogateLoss.from_pretrained(surrogate)
@@ -39,9 +39,9 @@ def surrogate_loss_func(
     tells = task is not None and task.reads_logits_and_labels_alone and surrogate.task == task.name
     if not tells or task.decodes_for(surrogate):
         raise ValueError(
-            f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)}, of a {type(model).__name__}; a "
-            "compute_loss_func is given logits and labels alone: use ReLossTrainer, or a surrogate "
-            "of the scores of target tokens"
+            f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)} of a {type(model).__name__}, but "
+            "a compute_loss_func is given logits and labels alone: use ReLossTrainer, or pass a surrogate that reads "
+            "the scores of target tokens"
         )
     task, surrogate = task(model, None), surrogate.eval().requires_grad_(False)
 

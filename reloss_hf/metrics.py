@@ -1,4 +1,4 @@
-"""Metrics by name: the one place that knows what each task can score without a download."""
+"""Metrics by name. Only this module knows which metrics each task offers without a download."""
 
 import inspect
 from collections.abc import Mapping
@@ -13,30 +13,29 @@ from .tasks import NamedMetric, named_metrics
 
 MetricLike = LoadedMetric | str
 
-_SEED = 0  # of modules that draw samples
+_SEED = 0  # for modules that draw samples
 
 
 class GroupMetric(LoadedGroupMetric):
     """Scores groups of examples with one metric; higher is better.
 
     Args:
-        metric: an `evaluate` module, its `compute`, or what `evaluate.combine` makes; the name of a module, or the path
-            of a metric script, for `evaluate.load`; a sacrebleu metric such as `BLEU(lowercase=True)`; or a function
-            `(predictions, references) -> float`, or a `functools.partial` of one. A parameter of a function that is
-            called `predictions`, `y_pred` or `hypothesis`, or `references`, `y_true` or `reference` (or the like), is
-            passed by its name, wherever it stands.
-            `"sacrebleu"`, `"chrf"` and `"ter"`, by name or as modules, are computed by sacrebleu directly, from
-            statistics counted once for each sentence instead of once for each group; they need no network, nor do
-            `"squad"` and `"squad_v2"` by name.
-        key: which number of the metric's result to use, such as `"rouge1.fmeasure"` in a nested one. Needed where the
-            result has several and none is called `score` or as the metric is; of `squad` and `squad_v2` it is `f1`. Of
-            a list or an array it is the mean.
-        lower_is_better: whether the score is negated. None negates error rates: metrics, or numbers of a result, with a
-            name such as `wer`, `cer` or `ter`, or one that ends in `_error` or `_loss`.
+        metric: an `evaluate` module, its `compute`, or the result of `evaluate.combine`; the name of a module, or the
+            path of a metric script, for `evaluate.load`; a sacrebleu metric such as `BLEU(lowercase=True)`; or a
+            function `(predictions, references) -> float`, or a `functools.partial` of one. A function may name its
+            parameters `predictions`, `y_pred` or `hypothesis`, and `references`, `y_true` or `reference` (or the like).
+            Such parameters are passed by name, so they may stand in any order. sacrebleu itself computes `"sacrebleu"`,
+            `"chrf"` and `"ter"`, by name or as modules. It counts the statistics of each sentence once, and not once
+            for each group. These names need no network, nor do `"squad"` and `"squad_v2"`.
+        key: which number of the metric's result to use, such as `"rouge1.fmeasure"` in a nested result. You need it if
+            the result has several numbers and none is named `score` or like the metric. The default for `squad` and
+            `squad_v2` is `f1`. A list or an array counts as its mean.
+        lower_is_better: whether to negate the score. None negates error rates: metrics, or numbers of a result, that
+            are named `wer`, `cer` or `ter`, or whose name ends in `_error` or `_loss`.
         options: settings of the metric, such as `{"use_stemmer": True}`.
 
     Raises:
-        ValueError: the metric cannot be loaded, does not accept an option, or it is not clear how it is called.
+        ValueError: the metric cannot be loaded, it does not accept an option, or it is not clear how to call it.
     """
 
     def __init__(
@@ -74,11 +73,11 @@ def _load(metric: MetricLike) -> LoadedMetric:
             module = evaluate.load(metric)
         except Exception as error:
             raise ValueError(
-                f"metric={metric!r} could not be loaded ({type(error).__name__}: {error}). Offline, pass the path of "
-                f"a metric script, a callable(predictions, references) -> float, or one of {sorted(named_metrics())}, "
-                "which need no download"
+                f"metric={metric!r} could not be loaded ({type(error).__name__}: {error}). If you are offline, pass "
+                "the path of a metric script, a callable(predictions, references) -> float, or one of "
+                f"{sorted(named_metrics())}, which need no download"
             ) from error
-        module.seed = _SEED  # else NumPy's global state would be it
+        module.seed = _SEED  # otherwise the module draws from NumPy's global state
         return module
     if inspect.isclass(metric):
         raise ValueError(f"metric={metric.__name__} is a class: pass an object of it, {metric.__name__}()")

@@ -1,4 +1,4 @@
-"""The base of every surrogate loss: what it is given, what it returns, and how it is saved and loaded."""
+"""The base of every surrogate loss: its inputs, its values, and how to save and load it."""
 
 import inspect
 import json
@@ -27,9 +27,8 @@ HELD_OUT_NAME = "held_out_groups.safetensors"
 class SurrogateLoss(HubMixin, nn.Module, ABC):
     """A loss that orders predictions as a metric does, once it is learned.
 
-    A subclass names the task and the features that it reads and defines `score`. Its `__init__` takes only JSON
-    values; they are what `config.json` stores. What all losses of a task share stands in one base class in the folder
-    of the task.
+    A subclass names its task and the features that it reads, and defines `score`. Its `__init__` takes only JSON
+    values, because `config.json` stores them. One base class in the folder of a task holds what all its losses share.
 
     Example:
         >>> surrogate = SurrogateLoss.from_pretrained("bleu")
@@ -41,13 +40,13 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
     Attributes:
         task: the name of the task whose features it reads.
         reads: the names of these features.
-        scores: the names of the features that come from the model's logits, of all that the task has. The norm of a
-            gradient is measured on these, after `to_logits`.
-        base_loss_name: what the loss before the switch is called, in logs, reports and cards.
-        about: what a model card says of the loss, after the features that it reads.
+        scores: the names of all features of the task that come from the model's logits. The norm of a gradient is
+            measured on these, after `to_logits`.
+        base_loss_name: the name of the loss before the switch, in logs, reports and cards.
+        about: a clause that a model card adds after the features that the loss reads.
         limits: sentences that a model card lists as limits.
-        info: what is known of how it was learned (metric, held-out Spearman, ...), saved in `config.json`.
-        held_out: the groups that it was measured on; None where it was not learned.
+        info: how it was learned (metric, held-out Spearman, ...), saved in `config.json`.
+        held_out: the groups that it was measured on; None if it was not learned.
     """
 
     task: ClassVar[str]
@@ -70,13 +69,13 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def cross_entropy(features: Features) -> Tensor:
-        """The loss before the switch of each example on the same features, shape `(n,)`: the loss to be compared with.
-        It is cross-entropy wherever `base_loss_name` does not say otherwise."""
+        """The loss before the switch of each example, computed from the same features, shape `(n,)`. Surrogates are
+        compared with it. It is cross-entropy unless `base_loss_name` says otherwise."""
 
     @staticmethod
     @abstractmethod
     def to_logits(log_probs: Tensor) -> Tensor:
-        """One feature of `scores` as logits: the norm of a loss's gradient is measured on these."""
+        """Convert one feature of `scores` to logits. The norm of a loss's gradient is measured on these."""
 
     @staticmethod
     @abstractmethod
@@ -87,11 +86,11 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         """The loss of each example, float32 of shape `(n,)`.
 
         Args:
-            features: the tensors named by `reads`, shape `(n, ...)`; see the task.
+            features: the tensors that `reads` names, shape `(n, ...)`; see the task.
         """
         missing = [name for name in self.reads if name not in features]
         if missing:
-            raise ValueError(f"{type(self).__name__} reads {missing}, which features={sorted(features)} lack")
+            raise ValueError(f"{type(self).__name__} reads {missing}, but features={sorted(features)} lack them")
         with torch.autocast(self.log_scale.device.type, enabled=False):
             inputs = {name: features[name] for name in self.reads}
             return self.log_scale.exp() * self.score(
@@ -100,8 +99,8 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
 
     @staticmethod
     def weights(features: Features) -> Tensor:
-        """How much each example counts in the loss of a group or a batch, shape `(n,)`: as much as it does in the
-        metric of a group. All alike, unless a task says otherwise."""
+        """The weight of each example in the loss of a group or a batch, shape `(n,)`: the weight that it has in the
+        metric of a group. All examples weigh the same unless a task says otherwise."""
         anything = next(iter(features.values()))
         return torch.ones(len(anything), device=anything.device)
 
@@ -109,19 +108,19 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         """The mean loss of a batch, a scalar in which each example counts by its weight.
 
         Args:
-            features: of the batch.
-            whole: what is known of all of a batch of which this is a part; see `CountedLoss`.
+            features: the features of the batch, or of a part of it.
+            whole: the mean statistics of the whole batch, if this is a part of it; see `CountedLoss`.
         """
         return weighted_mean(self(features), self.weights(features))
 
     def target_weights(self, features: Features) -> tuple[Tensor, Tensor] | None:
-        """The probability of each target, and how much the loss asks for it: `-∂loss/∂log p`, up to a factor. Two
-        tensors of shape `(targets,)`; None where the loss reads no probabilities of targets."""
+        """The probability of each target, and its weight in the gradient: `-∂loss/∂log p`, up to a factor. Two tensors
+        of shape `(targets,)`; None if the loss reads no probabilities of targets."""
         return None
 
     def error_costs(self) -> dict[str, Tensor]:
-        """What each kind of error costs, by the name of the kind: shape `(classes,)`; empty where there are no such
-        costs."""
+        """The cost of each kind of error, by the name of the kind, shape `(classes,)`. It is empty if the loss has no
+        such costs."""
         return {}
 
     @property
@@ -158,18 +157,18 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         token: str | None = None,
         subfolder: str | None = None,
     ) -> "SurrogateLoss":
-        """Load a surrogate; the class is the one that was saved.
+        """Load a surrogate. It has the class that was saved.
 
         Args:
             name_or_path: `"bleu"` or `"squad_f1"`, which come with the package; a folder that `save_pretrained` wrote;
                 or a repository on the hub.
             revision: a branch, tag or commit of that repository.
-            token: for private repositories; by default the one that `hf auth login` stored.
-            subfolder: where in the folder or repository it is: `"surrogate"` of a model that was trained on one.
+            token: a token for private repositories; by default the one that `hf auth login` stored.
+            subfolder: its place in the folder or repository. Pass `"surrogate"` for a model that was trained on one.
 
         Raises:
-            ValueError: it is neither a folder nor on the hub, its class is unknown or not a `cls`, its format is newer,
-                or a weight is missing, superfluous or of another shape.
+            ValueError: the surrogate is neither in a folder nor on the hub, its class is unknown or no subclass of
+                `cls`, its format is newer, or a weight is missing, superfluous or of another shape.
         """
 
         def file(name: str) -> Path:
@@ -202,25 +201,26 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         known = inspect.signature(subclass.__init__).parameters
         unknown = sorted(set(config) - set(known))
         if unknown:
-            warnings.warn(f"{class_name} does not know the configuration keys {unknown}: ignored", stacklevel=3)
+            warnings.warn(f"{class_name} does not know the configuration keys {unknown} and ignores them", stacklevel=3)
         return subclass(**{name: value for name, value in config.items() if name in known})
 
 
 class CountedLoss(SurrogateLoss):
-    """A loss that sees a group, or a batch, by the mean of some numbers of each example alone, its statistics.
+    """A loss that depends on a group, or a batch, only through the mean of its statistics.
 
-    So the statistics of many candidates are computed once, and learning takes a moment.
+    Statistics are numbers of each example. They are computed once for many candidates, so learning takes a moment.
 
     Attributes:
-        linear: whether the loss of a group is the mean of those of its examples. Where it is not, the loss of a batch
-            depends on all of it: its slope at the statistics of the whole batch is what splits over micro-batches.
+        linear: whether the loss of a group is the mean of the losses of its examples. If it is not, the loss of a batch
+            depends on the whole batch. Micro-batches are then trained on its slope at the statistics of the whole
+            batch.
     """
 
     linear: ClassVar[bool] = True
 
     @abstractmethod
     def statistics(self, features: Features) -> Tensor:
-        """Numbers of each example, shape `(n, ...)`; 0 for one without a label."""
+        """The statistics of each example, shape `(n, ...)`; 0 for an example without a label."""
 
     @abstractmethod
     def of_statistics(self, mean: Tensor) -> Tensor:
@@ -234,12 +234,12 @@ class CountedLoss(SurrogateLoss):
         return torch.tensordot(weights, statistics, 1) / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
     def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
-        """The loss of a batch. Of a part of it, where the loss is not linear, the loss of the whole batch, with a
-        gradient that, summed over the parts by their weights, is that of the whole.
+        """The loss of a batch. For a part of a batch, a loss that is not linear gives the loss of the whole batch. The
+        gradients of the parts, summed by their weights, are then the gradient of the whole batch.
 
         Args:
-            features: of the batch, or of a part of it.
-            whole: the mean statistics of the whole batch; None where this is all of it.
+            features: the features of the batch, or of a part of it.
+            whole: the mean statistics of the whole batch; None if `features` are the whole batch.
         """
         if self.linear:
             return super().batch_loss(features)
@@ -253,27 +253,27 @@ class CountedLoss(SurrogateLoss):
         return self.log_scale.exp() * (loss.detach() + (slope * (mean - mean.detach())).sum())
 
     def observe(self, features: Features) -> None:
-        """Take from examples what the loss has to know of them before it is learned."""
+        """Read from examples what the loss needs before it is learned."""
 
     def score(self, features: Features) -> Tensor:
         return self.of_statistics(self.statistics(features))
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean along the last dimension; 0 where all weights are."""
+    """Weighted mean along the last dimension; 0 if all weights are 0."""
     return (weights * values).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def surrogate_classes() -> dict[str, type[SurrogateLoss]]:
-    """The concrete subclasses of `SurrogateLoss` by name, the library's own and those that a user has defined."""
+    """The concrete subclasses of `SurrogateLoss` by name, those of the library and those of the user."""
     return {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
 
 
 def surrogate_class(name: str) -> type[SurrogateLoss]:
-    """The one of `surrogate_classes` with this name.
+    """The class with this name, one of `surrogate_classes`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no class has this name.
     """
     classes = surrogate_classes()
     if name not in classes:

@@ -1,4 +1,4 @@
-"""Trainers that learn a surrogate of the metric on the way, then train on it instead of cross-entropy."""
+"""Trainers that learn a surrogate of the metric during training, then train on it instead of cross-entropy."""
 
 import logging
 from pathlib import Path
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class ReLossMixin(SavingMixin):
-    """What makes a `Trainer`, also a subclass such as TRL's `SFTTrainer`, a ReLoss trainer. All arguments of the
-    `Trainer` hold; these are added.
+    """Turns a `Trainer`, or a subclass such as TRL's `SFTTrainer`, into a ReLoss trainer. It takes all arguments of
+    that `Trainer`, and these.
 
     Example:
         >>> class MyTrainer(ReLossMixin, SFTTrainer): ...
@@ -41,26 +41,27 @@ class ReLossMixin(SavingMixin):
         ... class MyArguments(ReLossArguments, SFTConfig): ...
 
     Args:
-        metric: the metric to be learned: an `evaluate` module, its name or path, a sacrebleu metric, a function
+        metric: the metric to learn: an `evaluate` module, its name or path, a sacrebleu metric, a function
             `(predictions, references) -> float`, or a `GroupMetric`. Pass None to train without learning a surrogate.
-        metric_key: which number of the metric's result, where it has several.
+        metric_key: which number of the metric's result to learn, if it has several.
         metric_options: settings of the metric, such as `{"lowercase": True}`.
-        lower_is_better: whether lower values of the metric are better; None for what its name says.
-        surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. Pass None to learn one of `metric` on
-            the way. Where `metric` is None too, the loss is the task's `default_loss`, of which nothing is learned:
+        lower_is_better: whether lower values of the metric are better. Pass None to decide by its name.
+        surrogate: a `SurrogateLoss`, or the folder or hub id of a learned one. Pass None to learn one from `metric`
+            during training. If `metric` is None too, the trainer uses the task's `default_loss` and learns nothing:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
-        surrogate_dataset: what a surrogate is learned from, best a slice of the training data that is not trained on.
-            Classifiers predict it at the switch; by default it is a share of `train_dataset`, which is not trained on
-            then. Where `surrogate_predictions="generate"` it is what the model decodes, by default `eval_dataset`.
-        task: the name of the task, such as `"question_answering"`. By default the class of the model tells it, or,
-            where transformers does not know that class, the outputs and labels of the first examples.
+        surrogate_dataset: the data to learn a surrogate from, best a slice of the training data that the model is not
+            trained on. A classifier predicts it at the switch; the default is a share of `train_dataset`, which the
+            trainer then takes out of the training data. With `surrogate_predictions="generate"` the model decodes it;
+            the default is then `eval_dataset`.
+        task: the name of the task, such as `"question_answering"`. By default the class of the model tells it. If
+            transformers does not know that class, the outputs and labels of the first examples tell it.
 
     Attributes:
-        task: the `Task` of the model; None until the first batch where that has to tell it.
-        surrogate: the surrogate, given or learned; None before it is learned, and where it was refused.
-        learner: the `SurrogateLearner`, where there is something to learn.
-        surrogate_report: the `LearningReport` of the one learned on the way.
-        predictions: the `Predictions` collected so far by this process.
+        task: the `Task` of the model. It is None until the first batch if only that batch tells the task.
+        surrogate: the surrogate, given or learned. It is None before one is learned, and if it was refused.
+        learner: the `SurrogateLearner`; None if there is nothing to learn.
+        surrogate_report: the `LearningReport` of the surrogate that was learned during training.
+        predictions: the `Predictions` that this process has collected so far.
     """
 
     def __init_subclass__(cls, **keywords):
@@ -80,16 +81,16 @@ class ReLossMixin(SavingMixin):
         **keywords,
     ):
         if keywords.get("compute_loss_func") is not None:
-            raise ValueError("compute_loss_func= would never be called: pass surrogate=, or use a plain Trainer")
+            raise ValueError("a ReLoss trainer never calls compute_loss_func=: pass surrogate=, or use a plain Trainer")
         if metric is None and (metric_key is not None or lower_is_better or metric_options):
             raise ValueError(
-                f"{metric_key=}, {metric_options=} and {lower_is_better=} are of a metric, but metric=None: pass "
-                "metric="
+                f"{metric_key=}, {metric_options=} and {lower_is_better=} describe a metric, but metric=None: pass "
+                "metric= too"
             )
         require_arguments(type(self), keywords.get("args", arguments[1] if len(arguments) > 1 else None))
         super().__init__(*arguments, **keywords)
-        # compute_loss returns the mean of a micro-batch, and training_step weighs it. Several models claim to scale by
-        # num_items_in_batch and do not (huggingface/transformers#47688).
+        # compute_loss returns the mean of a micro-batch, and training_step weights it. Several models claim to scale
+        # by num_items_in_batch but do not (huggingface/transformers#47688).
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
 
@@ -115,7 +116,7 @@ class ReLossMixin(SavingMixin):
 
     @property
     def task(self) -> Task | None:
-        if self._task is not None and self._task.model is not self.model:  # model_init makes another for each run
+        if self._task is not None and self._task.model is not self.model:  # model_init builds a new model each run
             self._task = self._task.of(self.model)
         return self._task
 
@@ -133,12 +134,12 @@ class ReLossMixin(SavingMixin):
 
     @property
     def reloss_callback(self) -> ReLossCallback:
-        """The one that decides; `restore_callback_states_from_checkpoint` puts another in its place."""
+        """The callback that decides when to switch. `restore_callback_states_from_checkpoint` replaces it."""
         return next(found for found in self.callback_handler.callbacks if isinstance(found, ReLossCallback))
 
     @property
     def surrogate_in_force(self) -> bool:
-        """Whether the loss is the surrogate at this step."""
+        """Whether this step trains on the surrogate."""
         return self.surrogate is not None and self.reloss_callback.should_switch(self.args, self.state)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -156,7 +157,7 @@ class ReLossMixin(SavingMixin):
         return batches, items
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        self.state.train_batch_size = self._train_batch_size  # a checkpoint brings that of its own run
+        self.state.train_batch_size = self._train_batch_size  # a checkpoint sets it to the value of its own run
         if self.learning is not None:
             learned = self.learning.before_step(model)
             if learned is not None:
@@ -177,8 +178,8 @@ class ReLossMixin(SavingMixin):
         return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The loss before the switch, or the surrogate: the mean over the micro-batch; in a training step, scaled so
-        that the mean over all micro-batches and processes is that over the whole batch."""
+        """The loss before the switch, or the surrogate: the mean over the micro-batch. A training step scales it, so
+        that the mean over all micro-batches and processes equals the mean over the whole batch."""
         self._require_task(model, inputs)
         self.task.require_labels(inputs)
         self._asked += 1
@@ -195,10 +196,10 @@ class ReLossMixin(SavingMixin):
         return (loss, found.outputs) if return_outputs else loss
 
     def base_loss(self, model, inputs, with_outputs: bool = True) -> Loss:
-        """The loss before the switch of a micro-batch.
+        """The loss of a micro-batch before the switch.
 
-        A `compute_loss` that is not the Trainer's own is asked for its loss alone, as it may fuse the model's head with
-        it: outputs, where they are asked for, are then of a second forward pass.
+        If `compute_loss` is not the Trainer's own, only its loss is used, because it may fuse the model's head with the
+        loss. A second forward pass then gives the outputs, if they are needed.
         """
         base_gives = with_outputs and self._base_gives_outputs
 
@@ -216,8 +217,8 @@ class ReLossMixin(SavingMixin):
 
     @torch.no_grad()
     def outputs_to_collect(self, model, inputs, outputs: Any = None) -> Any:
-        """The outputs that predictions are made from: those at hand, or of a forward pass that leaves the random state
-        as it is."""
+        """The outputs that predictions are made from: the given ones, or those of a forward pass that does not change
+        the random state."""
         if outputs is None and self._base_gives_outputs:
             outputs = self.base_loss(model, inputs).outputs
         elif outputs is None:
@@ -227,11 +228,11 @@ class ReLossMixin(SavingMixin):
 
     @property
     def _base_gives_outputs(self) -> bool:
-        """Whether the class that this one is mixed with leaves the loss and the outputs to the Trainer."""
+        """Whether the base class uses the Trainer's own `compute_loss`, which returns the outputs too."""
         return super().compute_loss.__func__ is Trainer.compute_loss
 
     def surrogate_loss(self, model, inputs, surrogate: SurrogateLoss) -> Loss:
-        """The loss after the switch of a micro-batch, with its share of the one before."""
+        """The loss of a micro-batch after the switch, with its share of the loss before the switch."""
         base = self.base_loss(model, inputs) if self.args.surrogate_cross_entropy_share else None
         whole = self._whole_batch if model.training else None
         found = surrogate_loss(
@@ -241,14 +242,14 @@ class ReLossMixin(SavingMixin):
         return found
 
     def prediction_step(self, model, inputs, *arguments, **keywords):
-        """As the base method, which hands what it is given to the model where a batch has no labels."""
+        """As the base method, but without our columns if a batch has no labels: the model gets the whole batch then."""
         if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
             inputs = without_our_columns(self.model, inputs) if self.task is None else self.task.for_model(inputs)
         return super().prediction_step(model, inputs, *arguments, **keywords)
 
     def learn_surrogate(self) -> None:
-        """Learn from the predictions collected so far, on one process for all. Where that fails, or the surrogate
-        orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
+        """Learn from the predictions collected so far. The main process learns for all. If learning fails, or if the
+        surrogate orders held-out predictions no better than cross-entropy does, warn once and stay on cross-entropy."""
         self._use(self.learning.learn())
 
     def log(self, logs, start_time=None):
@@ -262,7 +263,7 @@ class ReLossMixin(SavingMixin):
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
 
     def _inner_training_loop(self, *arguments, **keywords):
-        self._begin()  # auto_find_batch_size begins again with each smaller batch
+        self._begin()  # auto_find_batch_size starts the loop again with each smaller batch
         try:
             output = super()._inner_training_loop(*arguments, **keywords)
             if self.learning is not None:
@@ -272,12 +273,12 @@ class ReLossMixin(SavingMixin):
             self._batch_weight = None
 
     def _begin(self) -> None:
-        """Forget an earlier run of this trainer. What a checkpoint holds is loaded later."""
+        """Forget an earlier run of this trainer. A checkpoint is loaded later."""
         self.surrogate = self._given
         if self.learning is not None:
             self.learning.begin()
         self._rehearsed = False
-        self._asked = 0  # for a loss, how often
+        self._asked = 0  # how often compute_loss was called
         self._output_names: list[str] | None = None
         self._means = Means()
         self._batch_weight: torch.Tensor | None = None
@@ -290,19 +291,18 @@ class ReLossMixin(SavingMixin):
         self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task], inputs: Any) -> None:
-        """Make what depends on the task, and on some inputs, where there are any: all that can be refused is refused
-        here, before the first step."""
+        """Set up what depends on the task and, if given, on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         if inputs is not None:
             self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
-        self.label_names = self.label_names or list(task.labels)  # of a class whose name does not tell the Trainer
+        self.label_names = self.label_names or list(task.labels)  # the class name may not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
         if self._given is None and self.args.surrogate_start is not None:
             self.learning = make_learning(self, *self._metric)
 
     def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
-        """The surrogate, its report, and why it should not be used, if so."""
+        """The surrogate, its report, and the objection to its use, if there is one."""
         return learn_here(self.learner, predictions)
 
     def _use(self, learned: Learned) -> None:
@@ -316,8 +316,8 @@ class ReLossMixin(SavingMixin):
         name = self.args.metric_for_best_model
         if name in ("loss", "eval_loss") and self.args.surrogate_start:
             logger.warning(
-                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: name "
-                "the metric that compute_metrics returns",
+                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: pass the "
+                "name of a metric that compute_metrics returns",
                 name,
             )
 
@@ -332,7 +332,7 @@ class ReLossSeq2SeqTrainer(ReLossMixin, Seq2SeqTrainer):
     )
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
-        """As the base method, but the loss is the one in force also where predictions are generated."""
+        """As the base method, but with the surrogate's loss once it is in force, even if predictions are generated."""
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs
         )

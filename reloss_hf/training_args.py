@@ -6,7 +6,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 
 class Start(float):
-    """A number, or `"None"` of a command line as None."""
+    """A number; the string `"None"`, from a command line, becomes None."""
 
     def __new__(cls, value: float | str) -> "Start | None":
         return None if value == "None" else super().__new__(cls, value)
@@ -14,8 +14,8 @@ class Start(float):
 
 @dataclass
 class ReLossArguments:
-    """What `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers, and a class of
-    your own to those of another trainer:
+    """The arguments that `ReLossTrainingArguments` and `ReLossSeq2SeqTrainingArguments` add to those of transformers.
+    Mix this class into the arguments of another trainer in the same way:
 
         >>> @dataclass
         ... class MyArguments(ReLossArguments, SFTConfig): ...
@@ -24,43 +24,43 @@ class ReLossArguments:
     surrogate_start: Start | None = field(
         default=0.7,
         metadata={
-            "help": "When the surrogate replaces cross-entropy: below 1 a fraction of the run, from 2 on a step; 0 "
-            "with a given surrogate: from the first step; None: never."
+            "help": "When the surrogate replaces cross-entropy. A value below 1 is a fraction of the run, a value from "
+            "2 on is a step. Pass 0 with a given surrogate to start at once, and None to stay on cross-entropy."
         },
     )
     surrogate_class: str | None = field(
         default=None,
-        metadata={"help": "The class of the surrogate to learn, such as NgramSurrogate; None: the task's default."},
+        metadata={"help": "The class of the surrogate to learn, such as NgramSurrogate. None is the task's default."},
     )
     surrogate_predictions: str = field(
         default="forced",
         metadata={
-            "help": "What is learned from: 'forced', the arg-max of the training batches' logits, with no further "
-            "forward pass, or 'generate', the model's own decoding of surrogate_dataset (or eval_dataset): what the "
-            "metric is really computed on, but slower."
+            "help": "The predictions to learn from. 'forced' takes the arg-max of the training batches' logits and "
+            "needs no further forward pass. 'generate' lets the model decode surrogate_dataset (or eval_dataset): the "
+            "metric scores such outputs in the end, but decoding is slower."
         },
     )
     surrogate_snapshots: int = field(
         default=8,
-        metadata={"help": "At how many times, evenly spread until surrogate_start, predictions are collected."},
+        metadata={"help": "How often predictions are collected. The times are spread evenly until surrogate_start."},
     )
     surrogate_snapshot_size: int = field(
         default=512,
-        metadata={"help": "How many examples are collected at each of these times, over all processes."},
+        metadata={"help": "How many examples are collected each time, over all processes."},
     )
     surrogate_group_size: int | None = field(
         default=None,
         metadata={
-            "help": "How many examples the metric is computed on at once while the surrogate is learned; None: as many "
-            "as fit the task, 8 for text."
+            "help": "How many examples the metric is computed on at once while the surrogate is learned. None is the "
+            "task's default, 8 for text."
         },
     )
     surrogate_held_out_share: float = field(
         default=0.1,
         metadata={
-            "help": "The share of the training data that is held out, and not trained on, to learn a surrogate from, "
-            "for tasks that learn from candidates of the same examples (classification); surrogate_dataset= takes its "
-            "place."
+            "help": "The share of the training data to hold out and learn a surrogate from; the model is not trained "
+            "on it. For tasks that learn from candidates of the same examples (classification). surrogate_dataset= "
+            "replaces it."
         },
     )
     surrogate_learn_again: int = field(
@@ -69,13 +69,13 @@ class ReLossArguments:
     )
     surrogate_cross_entropy_share: float = field(
         default=0.0,
-        metadata={"help": "The share of cross-entropy, 0 to 1, that stays in the loss beside the surrogate."},
+        metadata={"help": "The share of cross-entropy that stays in the loss after the switch, 0 to 1."},
     )
     save_predictions: bool = field(
         default=False,
         metadata={
-            "help": "Whether what was collected is written to output_dir/predictions, to be read by the reloss "
-            "command. It holds texts of the training data, and goes along where output_dir is pushed to the hub."
+            "help": "Whether to write the collected predictions to output_dir/predictions, for the reloss command. "
+            "They contain texts of the training data. A push of output_dir to the hub uploads them too."
         },
     )
 
@@ -86,12 +86,11 @@ class ReLossArguments:
     def __post_init__(self):
         super().__post_init__()
         if self.surrogate_start is not None and self.surrogate_start < 0:
-            raise ValueError(f"surrogate_start={self.surrogate_start} must be 0 or more, or None")
+            raise ValueError(f"surrogate_start={self.surrogate_start} is negative: pass 0 or more, or None")
         if self.surrogate_start == 1:
             raise ValueError(
-                f"surrogate_start={self.surrogate_start} may mean all of the run, or its first step: pass None for a "
-                "run without a surrogate, 0 with surrogate= for one from the first step, a fraction below 1, or a step "
-                "from 2 on"
+                f"surrogate_start={self.surrogate_start} may mean the whole run or its first step: pass None to train "
+                "without a surrogate, 0 with surrogate= to start at once, a fraction below 1, or a step from 2 on"
             )
         if self.surrogate_start is not None and self.surrogate_start > 1 and self.surrogate_start % 1:
             raise ValueError(
@@ -118,12 +117,12 @@ class ReLossArguments:
 
 
 def require_order(mixed: type, mixin: type, base: type) -> None:
-    """Raises TypeError where a class names the mixin behind what it is to change."""
+    """Raises TypeError if a class lists the mixin after the class that the mixin changes."""
     order = mixed.__mro__
     if base in order and order.index(base) < order.index(mixin):
         others = ", ".join(parent.__name__ for parent in mixed.__bases__ if parent is not mixin)
         raise TypeError(
-            f"{mixed.__name__} names {mixin.__name__} behind {others}, where it changes nothing: write "
+            f"{mixed.__name__} lists {mixin.__name__} after {others}, so the mixin changes nothing: write "
             f"class {mixed.__name__}({mixin.__name__}, {others})"
         )
 

@@ -57,7 +57,7 @@ def test_classifiers_are_learned_from_and_diagnosed_on_candidates_of_the_same_ex
     diagnose = ["diagnose", str(tmp_path / "predictions"), *metric, str(tmp_path / "report"), "--resamples", "20"]
     assert main([*diagnose, "--surrogate", str(tmp_path / "surrogate")]) == 0
     printed = capsys.readouterr().out
-    assert "within 32 sets of 32 candidates of the same 512 examples" in printed
+    assert "within 32 sets of 32 candidates of the same 256 examples" in printed
     assert re.search(r"^ClassCosts \(.*/surrogate\) +-?\d\.\d+ \[", printed, re.M)
     assert (tmp_path / "report" / "costs.png").exists()
 

@@ -7,12 +7,15 @@ pulls go to a hub on loopback.
 
 import ast
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import datasets
 import evaluate
 import huggingface_hub
 import pytest
+import toy_classes
 import toy_questions
 from one_step import as_prompt, make_llama
 from pages import read, slug
@@ -29,7 +32,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy"]
+LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts"]
 
 
 def name_of(path):
@@ -107,12 +110,20 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     for split, count in (("train", 64), ("validation", 16)):
         toy_questions.make_examples(count, golds=2).to_json(f"{split}.jsonl")
 
+    emotions = Path("google-research-datasets/go_emotions")
+    emotions.mkdir(parents=True)
+    for split, count in (("train", 800), ("validation", 16)):
+        toy_questions.make_texts(count).to_json(emotions / f"{split}.jsonl")
+    toy_questions.make_tokenizer(model_max_length=512).save_pretrained("answerdotai/ModernBERT-base")
+    toy_questions.warm_classifier(toy_questions.make_texts(600, seed=1)).save_pretrained("answerdotai/ModernBERT-base")
+
 
 @pytest.fixture
 def which_loss(folder, translation, monkeypatch):
     NgramSurrogate().save_pretrained("out/surrogate")
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
-    return translation
+    classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
+    return translation | classes | {"text_tokenizer": translation["tokenizer"]}
 
 
 @pytest.fixture
@@ -126,14 +137,14 @@ def sharing(folder, make_trainer):
 
 
 @pytest.fixture
-def other_trainers(folder, translation, make_trainer):
-    import trl
-
+def other_trainers(folder, translation, make_trainer, monkeypatch):
+    pytest.importorskip("trl")
+    # The page supposes a GPU: without one, TRL wants to be told to train on the CPU.
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
     NgramSurrogate().save_pretrained("out/surrogate")
     collect_predictions(make_trainer(), translation["train"]).save("out/checkpoint-500/reloss_state")
     return translation | {
         "model": make_llama(translation["tokenizer"]),
-        "args": trl.SFTConfig(output_dir="out", use_cpu=True),
         "train": translation["train"].map(as_prompt),
         "translator": translation["model"],
         "translations": translation["train"],
@@ -176,10 +187,12 @@ def test_the_blocks_of_the_readme_end_on_the_losses_that_they_promise(what_the_r
 
 
 @pytest.mark.parametrize("path", WITH_PYTHON, ids=name_of)
-def test_every_block_of_python_runs_after_those_before_it(path, request, caplog):
-    namespace = dict(request.getfixturevalue(path.stem.replace("-", "_")))  # what the page supposes
+def test_every_block_of_python_runs_after_those_before_it(path, request, caplog, monkeypatch):
+    page = ModuleType("page")  # a module, as classes are pickled by the names of theirs
+    vars(page).update(request.getfixturevalue(path.stem.replace("-", "_")))  # what the page supposes
+    monkeypatch.setitem(sys.modules, "page", page)
     for block in read(path).python:
-        exec(block, namespace)
+        exec(block, vars(page))
     assert "no surrogate could be learned" not in caplog.text  # which a run survives, with this warning
 
 

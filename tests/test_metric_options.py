@@ -35,7 +35,7 @@ def corpus_score(list_of_references, hypotheses, weights=None):
         ("sacrebleu", {"lower": True}, r"'sacrebleu' has no option 'lower'; it accepts \['lowercase', 'force'"),
         ("squad", {"lowercase": True}, "'squad' has no option 'lowercase'; it accepts none"),
         ("sacrebleu", ["lowercase"], r"metric_options=\['lowercase'\] must be a dict"),
-        (BLEU(), {"lowercase": True}, r"'lowercase': True} come too late for a BLEU that is made: pass BLEU\(...\)"),
+        (BLEU(), {"lowercase": True}, r"'lowercase': True} come too late for a BLEU object: pass BLEU\(...\)"),
     ],
 )
 def test_what_cannot_be_called_is_refused_when_it_is_given(metric, options, message):

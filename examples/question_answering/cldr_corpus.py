@@ -1,9 +1,9 @@
-"""A small reading-comprehension corpus that needs no download: facts as CLDR knows them, read through `babel`.
+"""A small reading-comprehension corpus that needs no download: facts from CLDR, read through `babel`.
 
-A passage tells two things of each of three territories, in any order: their currency, their official languages, the
-first day of their week, or their name in another language. A question asks for one of one territory; the other facts
-are there to distract: who looks at the kind of question alone is right one time in three, for no two territories of a
-passage share the answer. Deterministic.
+A passage tells two facts about each of three territories, in any order: their currency, their official languages, the
+first day of their week, or their name in another language. A question asks for one fact about one territory, and the
+other facts distract. A model that looks only at the kind of question is right one time in three, because no two
+territories of a passage share the answer. The corpus is deterministic.
 """
 
 import random
@@ -40,7 +40,7 @@ FACTS = {
 def load(
     train: int = 20000, validation: int = 500, test: int = 1000, territories: int = 40, seed: int = 0
 ) -> datasets.DatasetDict:
-    """The corpus in the hub's `squad` schema, on so many territories."""
+    """The corpus in the hub's `squad` schema. Its facts are about so many territories."""
     draw = random.Random(seed)
     known = _territories()
     known = {name: known[name] for name in draw.sample(list(known), territories)}
@@ -54,7 +54,7 @@ def load(
 
 
 def _unambiguous(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
-    """An example whose answer is not said twice: not the currency of two of its territories, say."""
+    """An example whose passage has the answer only once, so no two of its territories share a currency, say."""
     while True:
         example = _example(draw, territories, name)
         if example["context"].count(example["answers"]["text"][0]) == 1:
@@ -91,7 +91,7 @@ def _fact(kind: str, territory: str, known: dict, language: str) -> dict[str, st
 
 
 def _territories() -> dict[str, dict]:
-    """What is known of each, by its English name; those of which something is unknown are left out."""
+    """The facts about each territory, by its English name. Territories with unknown facts are left out."""
     territories = {}
     for code, name in sorted(ENGLISH.territories.items()):
         languages = get_official_languages(code) if len(code) == 2 and code.isalpha() else ()

@@ -1,4 +1,4 @@
-"""A small BERT and a WordPiece tokenizer for it, from nothing but the training texts."""
+"""A small BERT and a WordPiece tokenizer for it, made from the training texts alone."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Lowercased WordPiece; `[CLS] question [SEP] context [SEP]`."""
+    """A lowercasing WordPiece tokenizer for `[CLS] question [SEP] context [SEP]`."""
     backend = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

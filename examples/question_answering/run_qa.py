@@ -52,11 +52,11 @@ class ModelArguments:
         default=None,
         metadata={"help": "A model to fine-tune, on disk or the hub; by default a small one from scratch."},
     )
-    vocab_size: int = field(default=4000, metadata={"help": "From scratch: of the tokenizer."})
-    layers: int = field(default=3, metadata={"help": "From scratch."})
-    width: int = field(default=96, metadata={"help": "From scratch: the feed-forward width is twice it."})
-    heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
-    dropout: float = field(default=0.0, metadata={"help": "From scratch."})
+    vocab_size: int = field(default=4000, metadata={"help": "Vocabulary size of a tokenizer from scratch."})
+    layers: int = field(default=3, metadata={"help": "Layers of a model from scratch."})
+    width: int = field(default=96, metadata={"help": "Width of a model from scratch; its feed-forward is twice it."})
+    heads: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout of a model from scratch."})
 
 
 @dataclass
@@ -66,19 +66,19 @@ class DataArguments:
     train_file: str | None = field(default=None, metadata={"help": "JSON lines, in the schema of squad."})
     validation_file: str | None = field(
         default=None,
-        metadata={"help": "Likewise; by default a tenth of the training contexts, which are left out of it."},
+        metadata={"help": "JSON lines; by default a tenth of the training contexts, which are not trained on then."},
     )
-    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation data."})
+    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation data."})
     version_2_with_negative: bool = field(default=False, metadata={"help": "Whether some questions have no answer."})
     null_score_diff_threshold: float = field(
-        default=0.0, metadata={"help": "No answer is given where its score exceeds the best other one's by more."}
+        default=0.0, metadata={"help": "Give no answer if the null score exceeds that of the best answer by more."}
     )
     max_seq_length: int = field(default=192, metadata={"help": "Tokens of a window of question and context."})
     doc_stride: int = field(default=32, metadata={"help": "Tokens that windows of one context share."})
     n_best_size: int = field(default=20, metadata={"help": "How many starts and ends of a window are combined."})
-    max_answer_length: int = field(default=30, metadata={"help": "In tokens."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Likewise, of validation and test."})
+    max_answer_length: int = field(default=30, metadata={"help": "The longest answer, in tokens."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     loss: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "The arms to run.", "choices": ARMS})
 
     @property
@@ -109,7 +109,7 @@ def make_experiment(
 ) -> "Experiment":
     set_seed(args.seed)
     if data_args.dataset_name is None and data_args.train_file is None:
-        # The example's own questions have one gold answer each, from which AnswersSurrogate has nothing to learn.
+        # The example's own questions have one gold answer each, so AnswersSurrogate has nothing to learn from.
         args.surrogate_class = args.surrogate_class or "SharpenedF1Surrogate"
     raw = load_data(data_args)
     model, tokenizer = load_model(model_args, data_args, raw["train"])
@@ -184,7 +184,7 @@ class Experiment(common.Experiment):
 
 
 def parse_arguments(*more: type) -> tuple:
-    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and those of more data classes."""
+    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
     parser.set_defaults(
         **common.DEFAULTS,
@@ -205,7 +205,7 @@ def load_data(data_args: DataArguments) -> datasets.DatasetDict:
 
 
 def split_by_context(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """The rows, and those of a share of the contexts, which are taken out of them; the same at any time."""
+    """The rows, split by context: the rest, and a share of the contexts. The split is always the same."""
     contexts = sorted(set(rows["context"]))
     held_out = set(random.Random(0).sample(contexts, round(share * len(contexts))))
     inside = [context in held_out for context in rows["context"]]

@@ -1,7 +1,7 @@
-"""A small English–German corpus that needs no download: phrases as CLDR localises them, read through `babel`.
+"""A small English–German corpus that needs no download: phrases in CLDR's wording, read through `babel`.
 
-Dates, durations, amounts, measures, lists of territories and of languages, one to three of them a sentence.
-Deterministic.
+A sentence has one to three phrases: dates, durations, amounts, measures, lists of territories and of languages. The
+corpus is deterministic.
 """
 
 import datetime

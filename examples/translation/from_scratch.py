@@ -1,4 +1,4 @@
-"""A small Marian model and a joint BPE tokenizer for it, from nothing but the training texts."""
+"""A small Marian model and a joint BPE tokenizer for it, made from the training texts alone."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """BPE over both languages; every text ends in `</s>`."""
+    """A BPE tokenizer for both languages. Every text ends in `</s>`."""
     backend = Tokenizer(models.BPE(unk_token=UNKNOWN))
     backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -29,7 +29,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def build_model(
     tokenizer: PreTrainedTokenizerFast, layers: int, width: int, heads: int, dropout: float
 ) -> MarianMTModel:
-    """Encoder and decoder of the same size, all embeddings shared."""
+    """A model with an encoder and a decoder of the same size, and shared embeddings."""
     config = MarianConfig(
         vocab_size=len(tokenizer),
         d_model=width,

@@ -43,10 +43,10 @@ class ModelArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Train a Marian model and a joint BPE tokenizer on the training file instead."}
     )
-    vocab_size: int = field(default=1500, metadata={"help": "From scratch: of the tokenizer."})
-    layers: int = field(default=2, metadata={"help": "From scratch: of the encoder, and of the decoder."})
-    width: int = field(default=128, metadata={"help": "From scratch: d_model; the feed-forward width is 8/3 of it."})
-    heads: int = field(default=4, metadata={"help": "From scratch: of the attention."})
+    vocab_size: int = field(default=1500, metadata={"help": "Vocabulary size of a tokenizer from scratch."})
+    layers: int = field(default=2, metadata={"help": "Layers of the encoder and of the decoder from scratch."})
+    width: int = field(default=128, metadata={"help": "Width of a model from scratch; its feed-forward is 8/3 of it."})
+    heads: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
     dropout: float = field(default=0.1, metadata={"help": "From scratch."})
 
 
@@ -55,19 +55,19 @@ class DataArguments:
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     train_file: str | None = field(default=None, metadata={"help": "JSON lines, {'translation': {'en': …, 'de': …}}."})
-    validation_file: str | None = field(default=None, metadata={"help": "Likewise."})
-    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation file."})
+    validation_file: str | None = field(default=None, metadata={"help": "JSON lines, as for training."})
+    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation file."})
     source_lang: str = field(default="en", metadata={"help": "Key of the source in 'translation'."})
     target_lang: str = field(default="de", metadata={"help": "Key of the target."})
-    source_prefix: str = field(default="", metadata={"help": "Put before every source text (T5)."})
-    max_source_length: int = field(default=128, metadata={"help": "In tokens; longer ones are cut."})
-    max_target_length: int = field(default=128, metadata={"help": "Likewise."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Use so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Likewise, of validation and test."})
-    num_beams: int = field(default=5, metadata={"help": "Of the beam search in the table."})
+    source_prefix: str = field(default="", metadata={"help": "A prefix for every source text (T5)."})
+    max_source_length: int = field(default=128, metadata={"help": "The longest source in tokens; longer ones are cut."})
+    max_target_length: int = field(default=128, metadata={"help": "The longest target in tokens; longer ones are cut."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
+    num_beams: int = field(default=5, metadata={"help": "Beams of the beam search in the table."})
     surrogate_slice: int = field(
         default=0,
-        metadata={"help": "Hold out so many training examples, from both arms, for --surrogate_predictions generate."},
+        metadata={"help": "Hold so many training examples out of both arms, for --surrogate_predictions generate."},
     )
 
 
@@ -125,8 +125,8 @@ class Experiment(common.Experiment):
         return AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation=self.attention)
 
     def score(self, folder: str | Path) -> dict:
-        """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU. The translations go
-        beside the model."""
+        """Cased sacreBLEU of a saved model's translations, its signature, and the lowercased BLEU. Writes the
+        translations beside the model."""
         model = self.load(folder).to(self.args.device).eval()
         scores = {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
@@ -157,7 +157,7 @@ class Experiment(common.Experiment):
 
 
 def parse_arguments(*more: type) -> tuple:
-    """`ModelArguments`, `DataArguments`, `ReLossSeq2SeqTrainingArguments`, and those of more data classes."""
+    """`ModelArguments`, `DataArguments`, `ReLossSeq2SeqTrainingArguments`, and the arguments of more data classes."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments, *more))
     parser.set_defaults(
         **common.DEFAULTS,
@@ -172,7 +172,7 @@ def parse_arguments(*more: type) -> tuple:
 
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
-    """`train`, `validation` and `test`, and `surrogate` where a slice of `train` is held out for it."""
+    """`train`, `validation` and `test`, and also `surrogate` if a slice of `train` is held out for it."""
     raw = common.read_splits(data_args, cldr_corpus.load)
     common.limit_samples(raw, data_args)
     if data_args.surrogate_slice:

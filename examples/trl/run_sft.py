@@ -3,11 +3,10 @@
     python examples/trl/run_sft.py                          # a small Llama on a corpus of its own, a few minutes
     python examples/trl/run_sft.py --surrogate me/reloss-sacrebleu-en-de
 
-Needs `pip install 'reloss_hf[examples,trl]'`. After a warm start, two arms continue it for as many further epochs:
-one on cross-entropy, one on the surrogate, which is nothing but a `compute_loss_func`.
+It needs `pip install 'reloss_hf[examples,trl]'`. Two arms continue a warm start for equally many epochs: one on
+cross-entropy, one on the surrogate. With `--packing` the surrogate reads each text of a packed row on its own.
 """
 
-import copy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,23 +18,34 @@ from tokenizers import processors
 from transformers import HfArgumentParser, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from reloss_hf import surrogate_loss_func
+from reloss_hf import ReLossArguments, ReLossMixin
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "translation"))
 import cldr_corpus
 from from_scratch import train_tokenizer
 
 
+class ReLossSFTTrainer(ReLossMixin, SFTTrainer):
+    pass
+
+
+@dataclass
+class ReLossSFTConfig(ReLossArguments, SFTConfig):
+    pass
+
+
 @dataclass
 class ScriptArguments:
     surrogate: str = field(default="bleu", metadata={"help": "A shipped surrogate, a folder, or an id on the hub."})
-    further_epochs: float = field(default=2.0, metadata={"help": "Of each arm, after --num_train_epochs in common."})
-    further_learning_rate: float = field(default=3e-4, metadata={"help": "Of each arm."})
+    further_epochs: float = field(
+        default=2.0, metadata={"help": "Epochs of each arm, after a common start of --num_train_epochs."}
+    )
+    further_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of each arm."})
     max_train_samples: int = field(default=4000, metadata={"help": "Pairs to train on."})
     max_eval_samples: int = field(default=300, metadata={"help": "Pairs to measure on."})
-    vocab_size: int = field(default=1500, metadata={"help": "Of the tokenizer."})
-    layers: int = field(default=3, metadata={"help": "Of the model."})
-    width: int = field(default=128, metadata={"help": "Of the model."})
+    vocab_size: int = field(default=1500, metadata={"help": "Vocabulary size of the tokenizer."})
+    layers: int = field(default=3, metadata={"help": "Layers of the model."})
+    width: int = field(default=128, metadata={"help": "Width of the model."})
 
 
 def main() -> None:
@@ -46,21 +56,30 @@ def main() -> None:
     model = make_model(tokenizer, script)
     train = corpus["train"].map(as_prompt, remove_columns="translation")
 
-    def fine_tune(model, loss=None):
-        SFTTrainer(model, args=args, train_dataset=train, processing_class=tokenizer, compute_loss_func=loss).train()
+    def fine_tune(model, surrogate=None):
+        args.surrogate_start = None if surrogate is None else 0
+        trainer = ReLossSFTTrainer(
+            model, args=args, train_dataset=train, processing_class=tokenizer, surrogate=surrogate
+        )
+        trainer.train()
         return bleu(model, tokenizer, corpus["test"])
+
+    def again():  # TRL puts its own forward into the model, and deepcopy would keep the old weights in it
+        copy = make_model(tokenizer, script)
+        copy.load_state_dict(model.state_dict())
+        return copy
 
     rows = [("warm start", fine_tune(model))]
     args.num_train_epochs, args.learning_rate = script.further_epochs, script.further_learning_rate
-    rows.append(("cross-entropy", fine_tune(copy.deepcopy(model))))
-    rows.append(("surrogate", fine_tune(model, surrogate_loss_func(script.surrogate, model))))
+    rows.append(("cross-entropy", fine_tune(again())))
+    rows.append(("surrogate", fine_tune(again(), script.surrogate)))
     print("\n| arm | BLEU, greedy |\n|---|---|")
     for arm, score in rows:
         print(f"| {arm} | {score:.2f} |")
 
 
-def parse_arguments() -> tuple[ScriptArguments, SFTConfig]:
-    parser = HfArgumentParser((ScriptArguments, SFTConfig))
+def parse_arguments() -> tuple[ScriptArguments, ReLossSFTConfig]:
+    parser = HfArgumentParser((ScriptArguments, ReLossSFTConfig))
     parser.set_defaults(
         output_dir="out/sft",
         per_device_train_batch_size=32,
@@ -76,7 +95,7 @@ def parse_arguments() -> tuple[ScriptArguments, SFTConfig]:
 
 
 def make_tokenizer(train: datasets.Dataset, vocab_size: int) -> PreTrainedTokenizerFast:
-    """That of the translation example, but for the end of a text, which TRL sets."""
+    """The tokenizer of the translation example without the end of a text, which TRL sets."""
     tokenizer = train_tokenizer((text for pair in train["translation"] for text in pair.values()), vocab_size)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     return tokenizer

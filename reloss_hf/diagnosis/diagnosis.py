@@ -1,4 +1,4 @@
-"""Is a loss aligned with the metric? Rank correlations with bootstrap intervals."""
+"""Measures whether losses follow a metric, by rank correlations with bootstrap intervals."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .same_examples import diagnose_same_examples
 from .weights import weight_curve
 
 _GROUPS_AT_ONCE = 64
-_FEWEST = 3  # groups of a candidate that can be ordered
+_FEWEST = 3  # the smallest number of groups of a candidate
 
 
 def diagnose(
@@ -27,24 +27,24 @@ def diagnose(
     seed: int = 0,
     progress: bool = True,
 ) -> Diagnosis:
-    """Compare the hand-made losses of the task, the one before the switch first, and any surrogates, on disjoint groups
-    of predictions; or, where the task perturbs predictions, on candidates of the same examples.
+    """Compare the hand-made losses of the task with any surrogates. The first loss is the one before the switch.
 
-    A group holds predictions of one candidate; no prediction is in two, and corruptions are left out. Intervals come
-    from drawing the groups of each candidate again, with replacement; all losses and their differences are measured
-    on the same draws. Of candidates of the same examples, sets are drawn again.
+    The losses are compared on disjoint groups of predictions. If the task perturbs predictions, they are compared on
+    candidates of the same examples. A group holds predictions of one candidate, no prediction is in two groups, and
+    corruptions are left out. For the intervals, the groups of each candidate, or the sets of candidates of the same
+    examples, are drawn again with replacement. All losses and their differences are measured on the same draws.
 
     Args:
-        predictions: such as a run with `save_predictions=True` writes.
-        metric: higher is better.
-        surrogates: further losses, by a name for each.
-        group_size: examples in a group; None for the number of the task.
-        resamples: how many draws.
-        seed: of groups and draws.
+        predictions: predictions, such as those of a run with `save_predictions=True`.
+        metric: scores groups; higher is better.
+        surrogates: further losses, by name.
+        group_size: examples in a group. Pass None for the default of the task.
+        resamples: the number of draws.
+        seed: seed of the groups and the draws.
         progress: whether to show progress bars.
 
     Raises:
-        ValueError: there are too few predictions, or features that a loss reads are not there.
+        ValueError: there are too few predictions, or they lack features that a loss reads.
         RuntimeError: the metric could not score most of the groups.
     """
     task = task_of_features(predictions.features)
@@ -54,7 +54,7 @@ def diagnose(
     for name, loss in losses.items():
         missing = sorted(set(loss.reads) - set(predictions.features))
         if missing:
-            raise ValueError(f"surrogate {name!r} reads {missing}, which the predictions do not hold")
+            raise ValueError(f"surrogate {name!r} reads {missing}, but the predictions do not hold these features")
     if issubclass(task, CandidateTask):
         return diagnose_same_examples(task, predictions, metric, losses, group_size, resamples, seed, progress)
     generator = torch.Generator().manual_seed(seed)
@@ -96,20 +96,20 @@ def _disjoint_groups(predictions: Predictions, size: int, generator: torch.Gener
             numbers.append(candidate.repeat(whole))
     if not groups:
         raise ValueError(
-            f"no candidate has {_FEWEST * size} predictions, so that there are no {_FEWEST} groups of {size} to be "
-            "ordered: save more predictions, or pass a smaller group size"
+            f"no candidate has {_FEWEST * size} predictions, but a candidate needs {_FEWEST} groups of {size}: save "
+            "more predictions, or pass a smaller group size"
         )
     return torch.cat(groups), torch.cat(numbers)
 
 
 def _of_scored_candidates(scores: np.ndarray, candidates: Tensor) -> Tensor:
-    """Which groups have a score, and `_FEWEST` of their candidate do."""
+    """A mask of the groups that have a score and whose candidate has at least `_FEWEST` such groups."""
     scored = torch.from_numpy(np.isfinite(scores))
     for candidate in candidates.unique():
         if scored[candidates == candidate].sum() < _FEWEST:
             scored[candidates == candidate] = False
     if not scored.any():
-        raise RuntimeError(f"the metric could score {_FEWEST} groups of no candidate: pass a larger group size")
+        raise RuntimeError(f"no candidate has {_FEWEST} groups that the metric could score: pass a larger group size")
     return scored
 
 
@@ -123,12 +123,12 @@ def _group_losses(loss: SurrogateLoss, predictions: Predictions, rows: Tensor) -
 
 
 def _correlations(scores: np.ndarray, metric: np.ndarray, candidates: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Spearman over all groups, within the last candidate, and the mean within one; shape `(draws, 3)`."""
+    """Spearman over all groups, within the last candidate, and the mean within a candidate; shape `(draws, 3)`."""
     places = [np.flatnonzero(candidates == candidate) for candidate in np.unique(candidates)]
     within = np.stack([_spearman(scores[draws[:, part]], metric[draws[:, part]]) for part in places])
     return np.stack([_spearman(scores[draws], metric[draws]), within[-1], within.mean(0)], axis=1)
 
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of the rows of two arrays."""
+    """Spearman's ρ of each row of two arrays."""
     return spearman_correlation(torch.from_numpy(left), torch.from_numpy(right), rank=hard_rank).numpy()

@@ -1,4 +1,4 @@
-"""The weight that losses give to a target, and what they make errors cost, drawn. Needs matplotlib."""
+"""Draws the weight that losses give to a target, and their costs of errors. Needs matplotlib."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 _SHOWN = (0.001, 0.999)
 _TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
-_MOST_NUMBERED = 40  # classes, one below the other
+_MOST_NUMBERED = 40  # the most classes that get a number each
 
 
 def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
-    """The weight of a target against its probability, one panel for each loss; below zero is shaded."""
+    """Plot the weight of a target against its probability, one panel for each loss. The area below zero is shaded."""
     rows, columns = grid(len(curves))
     figure = new_figure(3.7 * columns + 0.8, 2.9 * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
@@ -32,7 +32,7 @@ def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
         axis.set(xscale="logit", xlim=_SHOWN, xlabel="probability of the target")
         axis.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axis.set_xticks([], minor=True)
-        flag = f"\nrewards a lower one at {100 * curve.rewards_lower:.0f} %" if curve.flagged else ""
+        flag = f"\nrewards a lower p at {100 * curve.rewards_lower:.0f} %" if curve.flagged else ""
         axis.set_title(name + flag, fontsize="medium", color=colour if curve.flagged else "black")
         axis.grid(alpha=0.25)
     bottom, top = axes[0, 0].get_ylim()
@@ -46,10 +46,11 @@ def plot_weights(curves: dict[str, WeightCurve]) -> "Figure":
 
 
 def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
-    """What each kind of error costs, one row for each loss: a pair of bars for each class, from 1, the mean.
+    """Plot the cost of each kind of error, one row for each loss. Each class has a pair of bars that start at 1, the
+    mean.
 
     Args:
-        costs: by the name of the loss, and by that of the kind, tensors of shape `(classes,)`.
+        costs: tensors of shape `(classes,)`, by the name of the loss and by the kind of error.
     """
     longest = max(len(values) for kinds in costs.values() for values in kinds.values())
     figure = new_figure(max(6.0, min(0.28 * longest, 14.0) + 2.0), 3.0 * len(costs))
@@ -68,7 +69,7 @@ def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
         axis.tick_params(axis="y", which="both", labelsize="small")
         axis.set_title(name, fontsize="medium")
         axis.grid(axis="y", which="both", alpha=0.25)
-        axis.legend()
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""A diagnosis as a table for the terminal, and as one HTML file that needs nothing beside it."""
+"""Writes a diagnosis as a table for the terminal, and as one self-contained HTML file."""
 
 import base64
 import json
@@ -23,23 +23,23 @@ footer { color: #777; font-size: .85rem; margin-top: 3rem; }
 """
 _AGAINST_METRIC, _WEIGHTS, _COSTS = "losses_against_metric.png", "weights.png", "costs.png"
 _EXPLAINED = """A candidate is the model at
-one time of its training. Over all groups most of it is the trend, which every loss follows; within one candidate it is
-the harder question, and the one that the next steps of a training ask. <em>Gain</em> is how much the mean within one
-candidate lies above that of {base}. In small print: 95 % bootstrap intervals, from drawing the groups of each candidate
-again."""
-_EXPLAINED_SETS = """A candidate is what
-the model predicts for a set of examples, perturbed as the next steps of a training might change it; the candidates of
-each set are ranked among themselves. <em>Gain</em> is how much the mean lies above that of {base}. In small print: 95 %
+one time of its training. Over all groups, the correlation mostly shows the trend, which every loss follows. Within one
+candidate it is harder to get right, and it counts for the next steps of a training. <em>Gain</em> is the mean within
+one candidate minus that of {base}. The small print shows 95 % bootstrap intervals, from drawing the groups of each
+candidate again."""
+_EXPLAINED_SETS = """A candidate is the
+model's prediction for a set of examples, perturbed as the next steps of a training might change it. The candidates of
+each set are ranked among themselves. <em>Gain</em> is the mean minus that of {base}. The small print shows 95 %
 bootstrap intervals, from drawing the sets of each model again."""
-_SCATTER = "Each point is a group. The thinner the cloud of one colour, the better the loss orders within a candidate."
-_SCATTER_OF_SETS = """Each point is a candidate, from which the mean of its set is taken. The thinner the cloud that
-falls from left to right, the better the loss orders."""
+_SCATTER = "Each point is a group. A loss orders well within a candidate if the cloud of each colour is thin."
+_SCATTER_OF_SETS = """Each point is a candidate, minus the mean of its set. A loss orders well if the cloud is thin and
+falls from left to right."""
 _CORRELATIONS = {"overall": "all groups", "last": "last candidate", "within": "within one, mean"}
 _CORRELATIONS_OF_SETS = {"within": "mean of the sets", "last": "of the last model"}
 
 
 def heading(diagnosis: Diagnosis) -> str:
-    """What the table shows, in a line."""
+    """A line that says what the table shows."""
     return f"Spearman with {diagnosis.metric_name} {_over(diagnosis)}, 95 % intervals"
 
 
@@ -60,12 +60,13 @@ def table(diagnosis: Diagnosis) -> str:
 def write_report(diagnosis: Diagnosis, folder: str | Path, source: str, command: str) -> Path:
     """Write `report.html`, its pictures as PNG, and `diagnosis.json` with the numbers.
 
-    The picture of weights is left out where no loss reads probabilities of targets, that of costs where none has any.
+    The picture of weights is left out if no loss reads probabilities of targets. The picture of costs is left out if no
+    loss has costs.
 
     Args:
-        diagnosis: what to report.
-        folder: where to write.
-        source: what was diagnosed, for the heading.
+        diagnosis: the diagnosis to report.
+        folder: the folder to write into.
+        source: the place of the predictions, for the heading.
         command: the command that makes the report again.
 
     Returns:
@@ -132,16 +133,16 @@ def _page(diagnosis: Diagnosis, pictures: dict[str, bytes], source: str, command
 {rows}
 </tbody>
 </table></div>
-<p>Spearman correlation of {metric} with the loss, negated: 1 is the same order, 0 none, −1 the opposite one.
+<p>Spearman correlation of {metric} with the negative loss: 1 is the same order, 0 none, −1 the opposite one.
 {(_EXPLAINED_SETS if diagnosis.same_examples else _EXPLAINED).format(base=escape(diagnosis.losses[0].name))}
-A surrogate that was learned on these same predictions looks better here than it is.</p>
+A surrogate that was learned from these predictions looks better here than it is.</p>
 
 <h2>{metric} against each loss</h2>
 <img alt="Scatter plots of {metric} against each loss" src="{_data_uri(pictures[_AGAINST_METRIC])}">
 <p>{_SCATTER_OF_SETS if diagnosis.same_examples else _SCATTER}</p>
 {_weights_section(pictures[_WEIGHTS]) if _WEIGHTS in pictures else ""}
 {_costs_section(pictures[_COSTS]) if _COSTS in pictures else ""}
-<footer>Made by <code>{escape(command)}</code> of reloss_hf.</footer>
+<footer>Made with reloss_hf by <code>{escape(command)}</code>.</footer>
 </body>
 </html>
 """
@@ -151,18 +152,18 @@ def _weights_section(picture: bytes) -> str:
     return f"""
 <h2>What each loss asks of a target</h2>
 <img alt="Weight of a target against its probability, for each loss" src="{_data_uri(picture)}">
-<p>The weight <code>−∂loss/∂log p</code> that a target gets, relative to the mean, against the probability
+<p>The weight <code>−∂loss/∂log p</code> of a target, relative to the mean, against the probability
 <code>p</code> that a candidate gives it: the median, and a band from the first decile to the last.
-Cross-entropy gives all the same. A loss that minds what is decoded gives little to what is hopeless.
-Below zero a loss rewards <em>lowering</em> the probability of a target.</p>"""
+Cross-entropy gives all targets the same weight. A loss that follows the decoded output gives little weight to hopeless
+targets. Below zero a loss rewards <em>lowering</em> the probability of a target.</p>"""
 
 
 def _costs_section(picture: bytes) -> str:
     return f"""
 <h2>What each error costs</h2>
 <img alt="Costs of errors by class" src="{_data_uri(picture)}">
-<p>What a <em>miss</em> of a class costs, and a <em>false alarm</em>, relative to the mean. Cross-entropy
-has 1 for all.</p>"""
+<p>The costs of a <em>miss</em> and of a <em>false alarm</em> of each class, relative to the mean. Cross-entropy
+has a cost of 1 for all of them.</p>"""
 
 
 def _over(diagnosis: Diagnosis) -> str:

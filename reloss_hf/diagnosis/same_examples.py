@@ -1,4 +1,4 @@
-"""How losses order candidates of the same examples: predictions of a model, and perturbed copies of them."""
+"""Measures how losses order candidates of the same examples: perturbed copies of a model's predictions."""
 
 import math
 import warnings
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..learning.candidates import draw_candidates, mean_losses, mean_statistics
 from ..learning.functional import hard_rank, spearman_correlation
 from ..learning.metrics import LoadedGroupMetric
 from ..learning.predictions import Predictions
+from ..learning.sets import draw_candidates, mean_losses, mean_statistics
 from ..surrogate import CountedLoss, Features, SurrogateLoss
 from ..tasks import CandidateTask
 from .results import Diagnosis, LossDiagnosis, bootstrap_draws, interval_of
 from .weights import weight_curve
 
 _SETS = 32
-_FEWEST_SETS = 8  # of each model
+_FEWEST_SETS = 8  # the smallest number of sets for each model
 _CANDIDATES = 32
 
 
@@ -36,17 +36,17 @@ def diagnose_same_examples(
 ) -> Diagnosis:
     """Spearman of each loss with the metric within sets of candidates of the same examples. See `diagnose`.
 
-    Intervals come from drawing the sets of each model again, with replacement. Candidates that the metric could not
+    For the intervals, the sets of each model are drawn again with replacement. Candidates that the metric could not
     score are left out.
 
     Args:
-        task: perturbs and decodes.
-        predictions: of one model, or of it at several times: their `candidates`.
-        metric: higher is better.
-        losses: by name, the one before the switch first.
-        group_size: examples of a set; all there are, where they are fewer.
-        resamples: how many draws.
-        seed: of sets and draws.
+        task: perturbs and decodes predictions.
+        predictions: predictions of a model, at one time or at several. Their `candidates` tell the times apart.
+        metric: scores candidates; higher is better.
+        losses: the losses by name, the one before the switch first.
+        group_size: examples of a set; all examples if there are fewer.
+        resamples: the number of draws.
+        seed: seed of the sets and the draws.
         progress: whether to show a progress bar.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -95,7 +95,7 @@ def diagnose_same_examples(
 
 @contextmanager
 def _first_warning_alone() -> Iterator[None]:
-    """Each set may warn of the same: that of the first says enough."""
+    """Shows the warning of the first set alone, because the other sets may repeat it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -105,26 +105,26 @@ def _first_warning_alone() -> Iterator[None]:
 
 @torch.no_grad()
 def _losses(loss: SurrogateLoss, copies: Features) -> Tensor:
-    """Of the candidates, shape `(candidates,)`: of all examples together where a loss depends on all."""
+    """The losses of the candidates, shape `(candidates,)`. A loss that depends on all examples sees them together."""
     if isinstance(loss, CountedLoss):
         return (loss.log_scale.exp() * loss.of_statistics(mean_statistics(loss, copies, _CANDIDATES))).double()
     return mean_losses(loss, loss, copies, _CANDIDATES).double()
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Without the mean of each set, flat."""
+    """The values minus the mean of their set, flattened."""
     return (values - values.nanmean(1, keepdim=True)).flatten()
 
 
 def _spearman(losses: Tensor, metric: Tensor) -> np.ndarray:
-    """Of each set, shape `(sets,)`."""
+    """Spearman's ρ of the negative loss with the metric in each set, shape `(sets,)`."""
     kept = metric.isfinite()
     pairs = [(-losses[i, kept[i]], metric[i, kept[i]]) for i in range(len(metric))]
     return np.array([float(spearman_correlation(*pair, rank=hard_rank)) for pair in pairs])
 
 
 def _means(spearman: np.ndarray, of_model: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The mean over all sets, over those of the last model, and over models of that over theirs; `(draws, 3)`."""
+    """The means over all sets, over those of the last model, and over models of the mean of theirs; `(draws, 3)`."""
     drawn = spearman[draws]
     of_each = np.stack([drawn[:, of_model == model].mean(1) for model in np.unique(of_model)])
     return np.stack([drawn.mean(1), of_each[-1], of_each.mean(0)], axis=1)

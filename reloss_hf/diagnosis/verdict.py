@@ -1,41 +1,41 @@
-"""What a diagnosis means, in plain words."""
+"""Puts a diagnosis into plain words."""
 
 from .results import Diagnosis, Interval, LossDiagnosis
 
 
 def verdict(diagnosis: Diagnosis) -> list[str]:
-    """What it means, in plain words: a few sentences, the most important first."""
+    """The meaning of a diagnosis in a few plain sentences, the most important first."""
     metric, (baseline, *others) = diagnosis.metric_name, diagnosis.losses
     base = baseline.name
     if diagnosis.same_examples:
         return _of_same_examples(diagnosis)
     if diagnosis.metric.std() == 0:
-        return [f"Every group has the same {metric}: nothing can be said, and nothing learned. Use larger groups."]
+        return [f"Every group has the same {metric}, so nothing can be said or learned. Use larger groups."]
     if baseline.overall.high < 0:
         return [
             f"{_capitalised(base)} orders the predictions opposite to {metric}. If lower values of {metric} are "
-            "better, say so with --lower-is-better; if higher ones are, although it is called like an error rate, with "
-            "--no-lower-is-better. Else the predictions do not fit their references."
+            "better, pass --lower-is-better. If higher values are better, although it has the name of an error rate, "
+            "pass --no-lower-is-better. Otherwise the predictions do not fit their references."
         ]
     sentences = []
     better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
     if better:
         best = max(better, key=lambda loss: loss.gain.value)
         sentences.append(
-            f"{best.name} orders predictions of one and the same model more as {metric} does than {base}: "
+            f"{best.name} orders predictions of the same model more like {metric} than {base} does: "
             f"Spearman {best.within.value:.2f} instead of {baseline.within.value:.2f}, a gain of {_signed(best.gain)}. "
-            f"It is worth training on, once {base} gains slowly; whether that raises the metric, only training tells."
+            f"It is worth training on, once {base} gains slowly. Only training tells whether that raises the metric."
         )
     else:
         sentences.append(
-            f"None of these losses orders predictions of one and the same model better than {base}, beyond chance: "
-            f"stay on {base}, or learn a surrogate of {metric} (reloss learn)."
+            f"None of these losses orders predictions of the same model better than {base} does, beyond chance. "
+            f"Stay on {base}, or learn a surrogate of {metric} (reloss learn)."
         )
     sentences.append(
         f"{_capitalised(base)} follows {metric} {_degree(baseline.overall.value)} over the whole training "
-        f"({baseline.overall.value:.2f}), which every loss does that falls while the metric rises, and "
-        f"{_degree(baseline.within.value)} within one candidate ({baseline.within.value:.2f}), which is what counts "
-        "for the steps that come next."
+        f"({baseline.overall.value:.2f}), as does every loss that falls while the metric rises. Within one "
+        f"candidate it follows {metric} {_degree(baseline.within.value)} ({baseline.within.value:.2f}), and this "
+        "counts for the next steps."
     )
     sentences += _warnings(others)
     if diagnosis.groups_left_out:
@@ -50,15 +50,15 @@ def _of_same_examples(diagnosis: Diagnosis) -> list[str]:
     base, correlation = baseline.name, baseline.within
     if diagnosis.metric.std() == 0:
         return [
-            f"Every candidate of the same examples has the same {metric}: nothing can be said, and nothing learned. "
+            f"Every candidate of the same examples has the same {metric}, so nothing can be said or learned. "
             "Use larger sets of examples."
         ]
     interval = f"{correlation.value:.2f} (95 % interval {correlation.low:.2f} to {correlation.high:.2f})"
     if correlation.high < 0:
         first = f"{base} orders predictions of the same examples against {metric}: Spearman {interval}.".upper()
         sentences = [
-            f"{first} What lowers {base} here lowers {metric}, too, more often than not: there is something to be "
-            f"gained by another loss. If lower values of {metric} are better, say so with --lower-is-better."
+            f"{first} A step that lowers {base} here mostly lowers {metric}, too, so another loss can gain. If lower "
+            f"values of {metric} are better, pass --lower-is-better."
         ]
     else:
         sentences = [
@@ -70,15 +70,15 @@ def _of_same_examples(diagnosis: Diagnosis) -> list[str]:
         best = max(better, key=lambda loss: loss.gain.value)
         sentences.append(
             f"{best.name} follows it most: Spearman {best.within.value:.2f}, a gain of {_signed(best.gain)} over "
-            f"{base}. It is worth training on, once {base} gains slowly; whether that raises {metric}, only training "
-            "tells."
+            f"{base}. It is worth training on, once {base} gains slowly. Only training tells whether that raises "
+            f"{metric}."
         )
         if len(better) > 1:
             names = ", ".join(f"{loss.name} {loss.within.value:.2f}" for loss in better if loss is not best)
-            sentences.append(f"Better than {base}, too: {names}.")
+            sentences.append(f"These are better than {base}, too: {names}.")
     else:
         sentences.append(
-            f"None of these losses follows {metric} better than {base}, beyond chance: stay on {base}, or learn a "
+            f"None of these losses follows {metric} better than {base} does, beyond chance. Stay on {base}, or learn a "
             f"surrogate of {metric} (reloss learn)."
         )
     sentences += _warnings(others)
@@ -92,7 +92,7 @@ def _of_same_examples(diagnosis: Diagnosis) -> list[str]:
 def _warnings(losses: list[LossDiagnosis]) -> list[str]:
     return [
         f"Warning: {loss.name} rewards a lower probability of the target at {100 * loss.weights.rewards_lower:.0f} % "
-        "of the targets. However well it orders, training on it may unlearn them."
+        "of the targets. Training on it may unlearn these targets, however well it orders predictions."
         for loss in losses
         if loss.weights is not None and loss.weights.flagged
     ]

@@ -1,4 +1,4 @@
-"""What a loss asks of a target: the weight that it gives to it, against the target's probability."""
+"""Measures the weight that a loss gives to a target, against the target's probability."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,22 @@ from ..surrogate import SurrogateLoss
 
 _BINS = 24
 _ROWS = 512
-# A weight below minus this share of the mean weight rewards a lower probability; less may be rounding.
+# A weight below minus this share of the mean weight rewards a lower probability. A smaller one may be rounding.
 _NEGATIVE = 0.01
 _FLAGGED_SHARE = 0.01
 
 
 @dataclass
 class WeightCurve:
-    """The weight of a target, `-∂loss/∂log p`, against its probability `p`; the mean weight is 1, cross-entropy's 1
-    everywhere. Tensors of shape `(bins,)`, each bin with as many targets.
+    """The weight of a target, `-∂loss/∂log p`, against its probability `p`. The mean weight is 1, and the weight of
+    cross-entropy is 1 everywhere. Tensors have the shape `(bins,)`; all bins have equally many targets.
 
     Attributes:
         probability: the median of the bin.
-        median: of the weights in the bin.
-        low: their first decile.
-        high: their last decile.
-        rewards_lower: the share of all targets with a negative weight, where a lower probability is rewarded.
+        median: the median of the weights in the bin.
+        low: the first decile of the weights.
+        high: the last decile of the weights.
+        rewards_lower: the share of all targets with a negative weight. The loss rewards a lower probability of these.
     """
 
     probability: Tensor
@@ -40,8 +40,8 @@ class WeightCurve:
 
 
 def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve | None:
-    """The weights of the targets of some of the predictions, against their probabilities; None where the loss reads
-    none."""
+    """The weights of targets, against their probabilities, from some of the predictions. None if the loss reads no
+    probabilities of targets."""
     found = loss.target_weights(_sample(predictions).features)
     if found is None or not len(found[0]):
         return None
@@ -55,6 +55,6 @@ def weight_curve(loss: SurrogateLoss, predictions: Predictions) -> WeightCurve |
 
 
 def _sample(predictions: Predictions) -> Predictions:
-    """Some predictions of all candidates: the early ones have targets of low probability, the late ones of high."""
+    """Some predictions of all candidates. Early candidates give targets a low probability, late ones a high one."""
     own = (predictions.candidates >= 0).nonzero().flatten()
     return predictions.select(own[:: max(1, len(own) // _ROWS)])

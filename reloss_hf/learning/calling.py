@@ -1,4 +1,4 @@
-"""How a metric is called: modules of `evaluate` without their files, functions by the names of their parameters."""
+"""Calls metrics: modules of `evaluate` without their files, functions by the names of their parameters."""
 
 import functools
 import inspect
@@ -17,35 +17,40 @@ EvaluateMetric = evaluate.EvaluationModule | CombinedEvaluations
 LoadedMetric = EvaluateMetric | SacreMetric | Callable[[list, list], Any]
 Call = Callable[[list, list], Any]
 
-# Parameters of these names are passed the predictions, or the references, wherever they stand.
+# Parameters with these names get the predictions, or the references, in any position.
 PREDICTIONS = ("predictions", "prediction", "preds", "pred", "y_pred", "hypotheses", "hypothesis")
 REFERENCES = ("references", "reference", "refs", "ref", "y_true", "targets", "target")
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (*_POSITIONAL, Parameter.KEYWORD_ONLY)
-_SEED = 0  # of metrics that draw and have none of their own
+_SEED = 0  # for metrics that draw and have no seed of their own
 
 
 class VectorisedMetric(ABC):
-    """A metric that scores many groups at once: where there are hundreds, calling it for each takes too long."""
+    """A metric that scores many groups at once, because hundreds of calls take too long."""
 
     @abstractmethod
     def __call__(self, predictions: list, references: list) -> Any:
         """The score of one group."""
 
+    @property
+    @abstractmethod
+    def at_once(self) -> bool:
+        """Whether `scores` is quick: it need not know every setting of the metric."""
+
     @abstractmethod
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
-        """The scores of groups of one size, shape `(groups,)`: the values of `__call__`. None where these predictions
+        """The scores of groups of one size, shape `(groups,)`, equal to those of `__call__`. None if these predictions
         have to be scored one group after the other.
 
         Args:
-            predictions: of the groups, shape `(groups, size, ...)`.
-            references: likewise.
+            predictions: predictions of the groups, shape `(groups, size, ...)`.
+            references: references of the groups, shape `(groups, size, ...)`.
         """
 
 
 def unwrapped(metric: Any) -> tuple[Any, dict[str, Any]]:
-    """The object behind `module.compute` or `BLEU().corpus_score`, and the settings that a `functools.partial` of it
-    holds; anything else as it is."""
+    """The object behind `module.compute` or `BLEU().corpus_score`, and the settings of a `functools.partial` of it. Any
+    other metric is returned unchanged."""
     function, options = metric, {}
     if isinstance(metric, functools.partial) and not metric.args:
         function, options = metric.func, metric.keywords
@@ -58,7 +63,7 @@ def unwrapped(metric: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def name_of(metric: LoadedMetric) -> str:
-    """What a metric is called, for logs and errors."""
+    """The name of a metric, for logs and errors."""
     if isinstance(metric, CombinedEvaluations):
         return "+".join(metric.evaluation_module_names)
     if isinstance(metric, functools.partial):
@@ -67,15 +72,15 @@ def name_of(metric: LoadedMetric) -> str:
 
 
 def call_of(metric: LoadedMetric, options: Mapping[str, Any]) -> Call:
-    """A function `(predictions, references)` that gives the metric's result, the same each time: NumPy's global
-    generator is seeded before; see `kept_numpy_state`.
+    """A function `(predictions, references)` that returns the metric's result. It seeds NumPy's global generator first,
+    so the result is the same each time; see `kept_numpy_state`.
 
     Args:
-        metric: not one of sacrebleu, which is not called.
-        options: passed to it.
+        metric: any metric but those of sacrebleu, which are not called.
+        options: keywords for the metric.
 
     Raises:
-        ValueError: the metric does not accept an option, or it is not clear how it is called.
+        ValueError: the metric does not accept an option, or it is not clear how to call it.
     """
     if isinstance(metric, evaluate.EvaluationModule):
         return _module_call(metric, options)
@@ -92,7 +97,7 @@ def call_of(metric: LoadedMetric, options: Mapping[str, Any]) -> Call:
 
 @contextmanager
 def kept_numpy_state() -> Iterator[None]:
-    """Leaves NumPy's global generator as it was."""
+    """Restores NumPy's global generator afterwards."""
     state = np.random.get_state()
     try:
         yield
@@ -106,13 +111,13 @@ def check_options(
     """Refuse options that a callable does not take.
 
     Args:
-        name: of the metric, for the error.
-        signature: of what is called; None where it has none, and anything may be passed.
-        options: their names.
-        passed: parameters that are passed the predictions and references.
+        name: the name of the metric, for the error.
+        signature: the signature of the callable; None if it has none and takes anything.
+        options: the names of the options.
+        passed: the parameters for the predictions and references.
 
     Raises:
-        ValueError: names the first such option, and what is accepted.
+        ValueError: an option is refused. The message names it and the accepted ones.
     """
     if signature is None:
         return
@@ -126,8 +131,8 @@ def check_options(
 
 
 def signature_of(function: Callable) -> Signature | None:
-    """None of functions in C that do not say. A decorated function has that of its decorator, if it has names, or else
-    what it wraps."""
+    """The signature of a function; None for functions in C that have none. A decorated function has the signature of
+    its decorator, if that names its parameters, or else of the wrapped function."""
     try:
         outer = inspect.signature(function, follow_wrapped=False)
         has_names = any(parameter.kind in _NAMED for parameter in outer.parameters.values())
@@ -142,11 +147,11 @@ def _module_call(module: evaluate.EvaluationModule, options: Mapping[str, Any]) 
     columns = list(schemas[0])
     others = [column for column in columns if column not in ("predictions", "references")]
     if others:
-        raise ValueError(f"the metric {module.name!r} needs {others}, and there are predictions and references alone")
+        raise ValueError(f"the metric {module.name!r} needs {others}, but is given predictions and references alone")
     signature = signature_of(module._compute)
     check_options(module.name, signature, options, columns)
     _require_arguments(module.name, signature, {*columns, *options})
-    # A module without a schema in which a reference is a plain string takes lists of them.
+    # If no schema of a module has a plain string as the reference, the module takes lists of references.
     wrap = not any(getattr(schema.get("references"), "dtype", None) == "string" for schema in schemas)
     formatted = np.asarray if module.info.format == "numpy" else list
     as_written = type(module).compute is not evaluate.EvaluationModule.compute
@@ -163,7 +168,7 @@ def _module_call(module: evaluate.EvaluationModule, options: Mapping[str, Any]) 
 
 
 def _combined_call(combined: CombinedEvaluations, options: Mapping[str, Any]) -> Call:
-    """Each module is passed the options that it accepts."""
+    """A call that passes each module the options that it accepts."""
     accepted = [_keywords(signature_of(module._compute)) for module in combined.evaluation_modules]
     if not any(takes_any for _, takes_any in accepted):
         known = sorted({name for names, _ in accepted for name in names} - {"predictions", "references"})
@@ -180,8 +185,8 @@ def _function_call(function: Callable, options: Mapping[str, Any]) -> Call:
     name, signature = name_of(function), signature_of(function)
     if getattr(function, "__module__", None) == "sacrebleu.compat":
         raise ValueError(
-            f"metric={name} takes references in another order than by example: pass a metric of sacrebleu.metrics, "
-            "such as BLEU(), or its name"
+            f"metric={name} takes references in another order than by example: pass a metric of sacrebleu.metrics "
+            "instead, such as BLEU(), or its name"
         )
     if signature is None:
         return lambda predictions, references: function(predictions, references, **options)
@@ -214,10 +219,10 @@ def _function_call(function: Callable, options: Mapping[str, Any]) -> Call:
 
 
 def _by_name(name: str, signature: Signature) -> tuple[Parameter | None, Parameter | None]:
-    """The parameters that are called as predictions and as references are.
+    """The parameters that have a name for predictions and for references.
 
     Raises:
-        ValueError: there is one of the two, and not where it stands in `(predictions, references)`.
+        ValueError: only one of the two has such a name, and it is not at its place in `(predictions, references)`.
     """
     positional = _positional(signature)
     rest = [parameter for parameter in signature.parameters.values() if parameter not in positional[:2]]
@@ -235,7 +240,7 @@ def _by_name(name: str, signature: Signature) -> tuple[Parameter | None, Paramet
             pair.append(f"{unknown}={('references', 'predictions')[place]}")
             raise ValueError(
                 f"metric={name}{signature}: {found.name!r} is not where (predictions, references) has it, and it is "
-                f"not clear what {unknown!r} is: pass a function that says so, such as lambda predictions, "
+                f"not clear what {unknown!r} means: pass a function that says so, such as lambda predictions, "
                 f"references: {name}({', '.join(pair)})"
             )
     return prediction, reference
@@ -254,7 +259,7 @@ def _positional(signature: Signature) -> list[Parameter]:
 
 
 def _keywords(signature: Signature | None) -> tuple[list[str], bool]:
-    """The names of all keywords, and whether any other is taken, too."""
+    """The names of all keywords, and whether the callable takes any other keyword."""
     parameters = signature.parameters.values() if signature else ()
     names = [p.name for p in parameters if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
     return names, signature is None or any(p.kind == Parameter.VAR_KEYWORD for p in parameters)

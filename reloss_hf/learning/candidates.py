@@ -1,4 +1,4 @@
-"""Learning from candidates of the same examples: a model's predictions, perturbed, and ranked as the metric does."""
+"""Learns from candidates of the same examples: perturbed predictions of a model, ranked by the metric."""
 
 import copy
 import math
@@ -13,42 +13,43 @@ import torch
 from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
-from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from ..surrogate import CountedLoss, Features
 from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
+from .sets import draw_candidates, features_of, mean_losses, mean_statistics
 
 _STEPS_BETWEEN_CHECKS = 25
-# Of the sets to learn from, so many decide when to stop.
+# The share of the sets to learn from that decide when to stop.
 _STOPPING = 0.2
-# How strongly predictions are perturbed, where less changes no score of the metric.
+# The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
 _STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class CandidateLearner:
-    """Learns which prediction of the *same* examples the metric calls better.
+    """Learns which prediction of the *same* examples the metric prefers.
 
-    A set is some examples, predicted by the model; its candidates are perturbed copies of the predictions. The metric
-    scores each candidate once, and the surrogate is trained to rank the candidates of each set as the metric does.
+    A set is some examples with the model's predictions. Its candidates are perturbed copies of these predictions. The
+    metric scores each candidate once. The surrogate is trained to rank the candidates of each set as the metric does.
 
     Args:
         metric: scores groups.
-        new_surrogate: makes what to start from, for features like these.
-        perturbed: makes `count` copies of features, `(features, count, generator) -> features`; see `Task.perturbed`.
-        decode: the predictions that the metric is given, `(features) -> Tensor`.
+        new_surrogate: makes the surrogate to start from, `(features) -> surrogate`.
+        perturbed: makes perturbed copies, `(features, count, generator) -> features`; see `CandidateTask.perturbed`.
+        decode: makes the predictions for the metric, `(features) -> Tensor`.
         group_size: examples of a set.
-        sets: how many are scored and learned from; None for 24, or 12 of a metric that scores one group after another.
-        candidates: of each set; None for 48, or 24 of such a metric.
-        steps: of Adam.
-        learning_rate: of Adam.
-        held_out: the share of the examples that the report is measured on, and that nothing is learned from.
-        seed: of the learner's own generator; the global one is not touched.
+        sets: how many sets to score and learn from. None is 24, or 12 if the metric scores one group after another.
+        candidates: candidates of each set. None is 48, or 24 if the metric scores one group after another.
+        steps: steps of Adam.
+        learning_rate: learning rate of Adam.
+        held_out: the share of the examples that is kept from learning. The report is measured on it.
+        seed: seed of the learner's own generator. The global generator is not touched.
 
     Attributes:
-        surrogate: the surrogate, once it is learned; frozen.
+        surrogate: the surrogate; frozen once it is learned.
         held_out_groups: the candidates behind the last report.
     """
 
@@ -72,7 +73,7 @@ class CandidateLearner:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
-        at_once = isinstance(metric.metric, VectorisedMetric)
+        at_once = isinstance(metric.metric, VectorisedMetric) and metric.metric.at_once
         self.group_size, self.sets = group_size, sets or (24 if at_once else 12)
         self.candidates = candidates or (48 if at_once else 24)
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
@@ -80,9 +81,9 @@ class CandidateLearner:
         self.held_out_groups: HeldOutGroups | None = None
 
     def learn(self, predictions: Predictions) -> LearningReport:
-        """Learn from what the model predicts as it is now: the last candidate in `predictions`.
+        """Learn from the current predictions of the model, the last candidate in `predictions`.
 
-        Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy.
+        Afterwards `self.surrogate` is frozen, and its gradient is scaled to that of cross-entropy.
 
         Raises:
             ValueError: there are too few examples.
@@ -91,7 +92,7 @@ class CandidateLearner:
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(self.seed)
         learning, reporting = self.split(predictions)
-        examples = _features(predictions, learning)
+        examples = features_of(predictions, learning)
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
         learned, strength = self._varied_sets(predictions, learning, generator)
@@ -102,28 +103,29 @@ class CandidateLearner:
         if varies:
             scale_to_cross_entropy(surrogate, examples)
         report = self._report(final)
+        report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(learning), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
         return report
 
     def split(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """Rows of the last candidate: to learn from, and to report on.
+        """Rows of the last candidate: those to learn from, and those to report on.
 
         Raises:
-            ValueError: there are too few.
+            ValueError: there are too few rows.
         """
         rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
         if len(rows) < self.smallest_data_set:
             raise ValueError(
-                f"there are predictions of {len(rows)} examples, and at least {self.smallest_data_set} are needed"
+                f"there are predictions of {len(rows)} examples, but learning needs at least {self.smallest_data_set}"
             )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))
         held_out = round(self.held_out * len(rows))
         return rows[order[held_out:]], rows[order[:held_out]]
 
     def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> tuple[float, float, float]:
-        """The metric of the examples that nothing is learned from, before and after, and twice the standard error of
-        the difference, by bootstrap over examples."""
+        """The metric on the examples that are kept from learning, before and after, and twice the standard error of the
+        difference, by bootstrap over examples."""
         before, after = (one.select(self.split(one)[1]) for one in (before, after))
         size = len(before)
         draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
@@ -136,27 +138,32 @@ class CandidateLearner:
 
     @property
     def surrogate_name(self) -> str:
-        """The class of what is learned."""
+        """The class of the surrogate to learn."""
         return self.new_surrogate.args[0].__name__
 
     @property
     def smallest_data_set(self) -> int:
-        """How many examples are needed."""
+        """How many examples learning needs."""
         return 20
 
     def rehearse(self, predictions: Predictions) -> CountedLoss:
         """Score three candidates of a few predictions, and compute the objective and its gradient once.
 
         Returns:
-            A surrogate of which nothing is learned.
+            A surrogate that has learned nothing.
         """
         learned, rows = self.surrogate, torch.arange(len(predictions))
-        examples = _features(predictions, rows)
+        examples = features_of(predictions, rows)
         surrogate = self.surrogate = self.new_surrogate(examples)
+        surrogate.observe(examples)
         try:
-            surrogate.observe(examples)
             generator = torch.Generator().manual_seed(self.seed)
             sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
+        except RuntimeError:
+            # A model that has learned nothing may predict what the metric cannot score: it has to score what is right.
+            gold = np.array(predictions.references)
+            self.metric(gold, gold, rows.numpy()[None])
+        else:
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned
@@ -172,7 +179,7 @@ class CandidateLearner:
         candidates: int = 0,
     ) -> "_Sets":
         candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
-        parts = []
+        parts, left_out = [], 0
         for _ in range(count):
             copies, scores = draw_candidates(
                 predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
@@ -180,12 +187,14 @@ class CandidateLearner:
             with torch.no_grad():
                 means = mean_statistics(self.surrogate, copies, candidates)
                 base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
-            parts.append((means, scores.float(), base))
-        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
+            places = _scored(scores)
+            left_out += int(scores.isnan().sum())
+            parts.append((means[places], scores[places].float(), base[places]))
+        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)), left_out)
 
     def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
-        """Sets to learn from, and how strongly they are perturbed: as little as makes the metric vary. A model that
-        predicts one thing alone takes much."""
+        """Sets to learn from, and the strength of their perturbation, the weakest that makes the metric vary. A model
+        that always predicts the same needs a strong one."""
         for strength in _STRENGTHS:
             sets = self._sets(predictions, rows, self.sets, generator, strength)
             if (sets.scores.std(1) > 0).float().mean() > 0.5:
@@ -193,7 +202,7 @@ class CandidateLearner:
         return sets, strength
 
     def _optimise(self, sets: "_Sets") -> int:
-        """Minimise the objective, keep the weights of the best check; returns their step."""
+        """Minimise the objective and keep the weights of the best check. Returns the step of that check."""
         stopping = max(1, round(_STOPPING * len(sets.scores)))
         optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
         best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
@@ -250,65 +259,17 @@ class CandidateLearner:
         }
 
 
-def draw_candidates(
-    predictions: Predictions,
-    rows: Tensor,
-    metric: LoadedGroupMetric,
-    perturbed: Callable[[Features, int, torch.Generator], Features],
-    decode: Callable[[Features], Tensor],
-    size: int,
-    count: int,
-    generator: torch.Generator,
-) -> tuple[Features, Tensor]:
-    """Candidates of one set of examples, and what the metric says of each.
-
-    Args:
-        predictions: to draw from.
-        rows: of these, that may be drawn.
-        metric: scores the candidates.
-        perturbed: see `CandidateLearner`.
-        decode: likewise.
-        size: examples of the set; all rows where there are fewer.
-        count: of candidates.
-        generator: draws both.
-
-    Returns:
-        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
-    """
-    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
-    copies = perturbed(_features(predictions, chosen), count, generator)
-    references = [predictions.references[row] for row in chosen.tolist()]
-    groups = np.arange(count * len(chosen)).reshape(count, -1)
-    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
-    return copies, torch.from_numpy(scores)
-
-
-def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The means over each of `count` candidates, shape `(count, *shape of one)`."""
-    statistics = loss.statistics(copies)
-    weights = loss.weights(copies).view(count, -1)
-    values = statistics.view(count, weights.shape[1], -1)
-    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-    return means.unflatten(1, statistics.shape[1:])
-
-
-def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
-    """The means of losses of examples over each of `count` candidates, by the weights of `loss`, shape `(count,)`."""
-    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
-
-
 @dataclass
 class _Sets:
-    """Attributes:
-    statistics: their means over each candidate, `(sets, candidates, *shape of one)`.
-    scores: of the candidates, `(sets, candidates)`; higher is better.
-    base: cross-entropy of the candidates, likewise.
-    """
-
-    statistics: Tensor
-    scores: Tensor
-    base: Tensor
+    statistics: Tensor  # the mean statistics of each candidate, `(sets, candidates, *shape of one)`
+    scores: Tensor  # the scores of the candidates, `(sets, candidates)`; higher is better
+    base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`
+    left_out: int  # how many candidates the metric could not score; scored ones of their set take their place
 
 
-def _features(predictions: Predictions, rows: Tensor) -> Features:
-    return {name: value[rows] for name, value in predictions.features.items()}
+def _scored(scores: Tensor) -> Tensor:
+    """Places of the candidates, in which those that have no score are replaced by others that have one."""
+    places, scored = torch.arange(len(scores)), (~scores.isnan()).nonzero().flatten()
+    missing = scores.isnan()
+    places[missing] = scored[torch.arange(int(missing.sum())) % len(scored)]
+    return places

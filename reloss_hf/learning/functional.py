@@ -12,11 +12,11 @@ from torch import Tensor
 def soft_rank(values: Tensor, temperature: float = 0.1) -> Tensor:
     """Differentiable ascending ranks along the last dimension.
 
-    The rank of `x_i` is `1 + Σ_{j≠i} σ((x_i - x_j) / temperature)`. As the temperature goes to zero this is
-    the rank that `scipy.stats.rankdata` gives, ties sharing their average.
+    The rank of `x_i` is `1 + Σ_{j≠i} σ((x_i - x_j) / temperature)`. As the temperature goes to zero, it becomes the
+    rank of `scipy.stats.rankdata`, in which ties share their average.
 
     Args:
-        values: shape `(..., n)`, floating point. Their scale matters: `spearman_correlation` standardises first.
+        values: shape `(..., n)`, floating point. Their scale matters, so `spearman_correlation` standardises first.
         temperature: width of the sigmoid, in units of `values`; above 0.
 
     Returns:
@@ -29,13 +29,14 @@ def soft_rank(values: Tensor, temperature: float = 0.1) -> Tensor:
 
 
 def average_rank(values: Tensor) -> Tensor:
-    """Ascending ranks along the last dimension, tied values sharing their average rank. Not differentiable.
+    """Ascending ranks along the last dimension. Tied values share their average rank. Not differentiable.
 
     Args:
         values: shape `(..., n)`.
 
     Returns:
-        Ranks between 1 and `n`, shape `(..., n)`, in the floating-point type of `values` (integers: the default).
+        Ranks between 1 and `n`, shape `(..., n)`, in the floating-point type of `values`, or in the default type for
+        integers.
     """
     dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
     values = values.contiguous()
@@ -45,21 +46,21 @@ def average_rank(values: Tensor) -> Tensor:
 
 
 def hard_rank(values: Tensor, temperature: float) -> Tensor:
-    """`average_rank` where a soft rank is asked for."""
+    """`average_rank` with the signature of a soft rank."""
     return average_rank(values)
 
 
 def sorting_network_rank(values: Tensor, temperature: float = 0.2) -> Tensor:
     """The paper's soft rank: a bitonic sorting network with logistic swaps (Petersen et al., ICML 2021).
 
-    Needs the optional dependency `diffsort`. The paper's steepness of 5 is a temperature of 0.2.
+    It needs the optional dependency `diffsort`. The paper's steepness of 5 is a temperature of 0.2.
 
     Args:
         values: shape `(n,)` or `(batch, n)`.
         temperature: inverse steepness of the swaps; above 0.
 
     Returns:
-        Ranks between 1 and `n`, the shape of `values`.
+        Ranks between 1 and `n`, of the shape of `values`.
     """
     try:
         from diffsort import DiffSortNet
@@ -82,13 +83,13 @@ def spearman_correlation(
 ) -> Tensor:
     """Spearman's ρ along the last dimension, differentiable in `scores`.
 
-    `scores` are standardised, then ranked softly; `targets` get hard ranks, ties sharing their average. Where
-    either side is constant, ρ is 0 and its gradient is finite.
+    `scores` are standardised, then ranked softly. `targets` get hard ranks, and ties share their average. If either
+    side is constant, ρ is 0 and its gradient is finite.
 
     Args:
-        scores: shape `(..., n)`, floating point; any scale and offset.
-        targets: shape `(..., n)`; broadcast against `scores`.
-        temperature: of the soft rank, in standard deviations of `scores`.
+        scores: shape `(..., n)`, floating point, of any scale and offset.
+        targets: shape `(..., n)`, broadcast against `scores`.
+        temperature: temperature of the soft rank, in standard deviations of `scores`.
         rank: a soft rank, called as `rank(scores, temperature)`: `soft_rank` or `sorting_network_rank`.
 
     Returns:
@@ -102,14 +103,14 @@ def spearman_correlation(
 
 
 def gradient_penalty(losses: Tensor, inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """`mean_i (‖∂losses_i/∂inputs_i‖ - 1)²`: keeps the gradient that a surrogate hands on well scaled.
+    """`mean_i (‖∂losses_i/∂inputs_i‖ - 1)²`: keeps the gradient of a surrogate well scaled.
 
     The norm of an example is taken over all its inputs together. The graph is kept, so that the penalty can be
-    minimised: the surrogate must allow a double backward.
+    minimised. The surrogate must therefore allow a double backward.
 
     Args:
-        losses: one loss per example, shape `(n,)`; `losses[i]` may depend on `inputs[i]` alone.
-        inputs: a tensor, or several, of shape `(n, ...)`, that `losses` was computed from with gradients.
+        losses: one loss per example, shape `(n,)`. `losses[i]` may depend on `inputs[i]` alone.
+        inputs: one or several tensors of shape `(n, ...)` that `losses` was computed from, with gradients.
 
     Returns:
         A scalar, 0 or more.

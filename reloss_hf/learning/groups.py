@@ -1,4 +1,4 @@
-"""Groups of examples: which are learned from and which held out, and how groups are drawn of them."""
+"""Splits examples into those to learn from and held-out ones, and draws groups of them."""
 
 import math
 from dataclasses import dataclass
@@ -8,31 +8,34 @@ from torch import Tensor
 
 from .predictions import Predictions
 
-# How many groups of a candidate are ranked together in one step.
+# The number of groups of a candidate that are ranked together in one step.
 _GROUPS_OF_A_CANDIDATE = 16
 
 
 @dataclass
 class Groups:
-    """Scored groups by candidate: `rows` of shape `(candidates, groups, size)`, `metric` of `(candidates, groups)`, NaN
-    where the metric could not score one."""
+    """Scored groups by candidate. `rows` has shape `(candidates, groups, size)`, `metric` has shape `(candidates,
+    groups)` and is NaN if the metric could not score a group."""
 
     rows: Tensor
     metric: Tensor
 
     def of_scored_candidates(self) -> "Groups":
-        """Without the candidates most of whose groups could not be scored.
+        """The groups without the candidates that the metric could score less than half of.
 
         Raises:
-            RuntimeError: those are all.
+            RuntimeError: no candidate is left.
         """
         kept = self.metric.isfinite().float().mean(1) >= 0.5
         if not kept.any():
-            raise RuntimeError("the metric could score less than half of the groups of every candidate")
+            raise RuntimeError(
+                "the metric could score less than half of the groups of every candidate: pass larger groups or another "
+                "metric"
+            )
         return Groups(self.rows[kept], self.metric[kept])
 
     def scored(self) -> "Groups":
-        """In place of each group that could not be scored another of its candidate, so that candidates have equally
+        """The groups, with each unscored group replaced by another of its candidate, so that candidates keep equally
         many."""
         kept = self.of_scored_candidates()
         order = torch.arange(kept.metric.shape[1])
@@ -42,7 +45,7 @@ class Groups:
         return Groups(kept.rows[chosen, places], kept.metric[chosen, places])
 
     def sample(self, count: int, generator: torch.Generator) -> "Groups":
-        """About `count` of them, several of each of some candidates."""
+        """About `count` of the groups, several of each of some candidates."""
         candidates, groups = self.metric.shape
         of_each = min(groups, max(_GROUPS_OF_A_CANDIDATE, count // candidates))
         chosen = torch.randperm(candidates, generator=generator)[: max(1, count // of_each)]
@@ -52,20 +55,20 @@ class Groups:
 
 
 def smallest_data_set(group_size: int, held_out: float) -> int:
-    """How many different examples are needed to form one group to learn from, one to stop by, and one to report on."""
+    """The number of different examples for one group to learn from, one to stop by, and one to report on."""
     return math.ceil(group_size / (held_out / 2))
 
 
 def split_examples(
     predictions: Predictions, group_size: int, held_out: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows to learn from, to stop by and to report on; all rows of one example are in one part.
+    """Rows to learn from, to stop by and to report on. All rows of one example are in the same part.
 
     Args:
-        predictions: of which the rows are.
-        group_size: examples in a group; each part has at least as many.
-        held_out: the share of the examples that is kept for stopping and reporting, half each.
-        generator: draws them.
+        predictions: the predictions to split.
+        group_size: examples in a group. Each part has at least as many.
+        held_out: the share of the examples that is kept for stopping and reporting, half for each.
+        generator: draws the parts.
 
     Raises:
         ValueError: there are too few different examples.
@@ -75,8 +78,8 @@ def split_examples(
     smallest = smallest_data_set(group_size, held_out)
     if len(distinct) < smallest:
         raise ValueError(
-            f"there are predictions of {len(distinct)} different examples; group_size={group_size} and "
-            f"held_out={held_out} need {smallest}"
+            f"there are predictions of {len(distinct)} different examples, but group_size={group_size} and "
+            f"held_out={held_out} need {smallest}: save more predictions, or pass a smaller group size"
         )
     half = max(group_size, round(len(distinct) * held_out / 2))
     order = torch.randperm(len(distinct), generator=generator).tolist()
@@ -88,19 +91,22 @@ def split_examples(
 def draw_groups(
     predictions: Predictions, rows: Tensor, group_size: int, count: int, generator: torch.Generator
 ) -> Tensor:
-    """About `count` groups of `rows`, the same number of every candidate that has examples enough for one; shape
-    `(candidates, groups, group_size)`.
+    """About `count` groups of `rows`, shape `(candidates, groups, group_size)`. Every candidate with enough examples
+    for one group gets the same number of groups.
 
-    Where that is more groups than a candidate has examples for, they are drawn again in another order.
+    If a candidate has too few examples for so many groups, they are drawn again in another order.
 
     Raises:
-        ValueError: no candidate has examples enough.
+        ValueError: no candidate has enough examples.
     """
     candidates = predictions.candidates[rows]
     pools = [rows[candidates == candidate] for candidate in candidates.unique()]
     pools = [pool for pool in pools if len(pool) >= group_size]
     if not pools:
-        raise ValueError(f"no candidate has predictions of {group_size} (group_size) different examples")
+        raise ValueError(
+            f"no candidate has predictions of group_size={group_size} different examples: save more predictions, or "
+            "pass a smaller group size"
+        )
     wanted = math.ceil(count / len(pools))
     groups = []
     for pool in pools:

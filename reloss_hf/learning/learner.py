@@ -1,4 +1,4 @@
-"""Learning a surrogate from predictions: rank groups of them as the metric does."""
+"""Learns a surrogate that ranks groups of predictions as the metric does."""
 
 import copy
 import math
@@ -21,32 +21,32 @@ from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy, with_logits
 
-# Of the held-out examples, one half decides when to stop and the other gives the numbers that are reported.
+# One half of the held-out examples decides when to stop. The other half gives the numbers of the report.
 _MAX_HELD_OUT_GROUPS = 512
 _STEPS_BETWEEN_CHECKS = 10
 
 
 class Learner:
-    """Learns a surrogate of a metric. See `reloss_hf.SurrogateLearner`, which knows both by name, too.
+    """Learns a surrogate of a metric. `reloss_hf.SurrogateLearner` also takes both by name.
 
-    Groups of examples, each predicted by one candidate, are scored by the metric once. Then the surrogate is trained
-    to rank them, those of several candidates together and those of each by themselves: it minimises
-    `-spearman(-mean loss of a group, metric of the group) + penalty · gradient_penalty`, where the correlation is the
-    mean of that over all groups and that within a candidate.
+    One candidate predicts each group of examples, and the metric scores each group once. The surrogate is then trained
+    to rank the groups, those of several candidates together and those of each candidate alone. It minimises
+    `-spearman(-mean loss of a group, metric of the group) + penalty · gradient_penalty`. The correlation is the mean of
+    the one over all groups and the one within a candidate.
 
     Args:
         metric: scores groups.
-        surrogate: what to start from. It is not changed: a copy is learned.
-        group_size: examples in a group. The paper has 128; few make more groups, and the metric vary more.
-        groups: how many groups are scored and learned from.
-        groups_per_step: how many are ranked together in one step, 16 of each of some candidates.
-        steps: at most so many steps.
-        patience: stop after so many checks, each 10 steps apart, without a better held-out correlation.
-        learning_rate: of Adam. The paper has 0.01, for a network.
-        penalty: weight of the gradient penalty. The paper has 10, for a network; a few monotone numbers need less.
-        held_out: the share of the examples that is kept for stopping and reporting, half each.
-        rank: the soft rank: `soft_rank`, or the paper's `sorting_network_rank`.
-        seed: of the learner's own generator; the global one is not touched.
+        surrogate: the surrogate to start from. A copy of it is learned.
+        group_size: examples in a group. The paper uses 128. Smaller groups are more, and the metric varies more.
+        groups: how many groups to score and learn from.
+        groups_per_step: how many groups are ranked together in one step, 16 of each of some candidates.
+        steps: the largest number of steps.
+        patience: stop after so many checks, 10 steps apart, without a better held-out correlation.
+        learning_rate: learning rate of Adam. The paper uses 0.01, for a network.
+        penalty: weight of the gradient penalty. The paper uses 10, for a network. A few monotone numbers need less.
+        held_out: the share of the examples that is kept for stopping and reporting, half for each.
+        rank: the soft rank, `soft_rank` or the paper's `sorting_network_rank`.
+        seed: seed of the learner's own generator. The global generator is not touched.
         progress: whether to show a progress bar.
 
     Attributes:
@@ -88,22 +88,22 @@ class Learner:
 
     @property
     def surrogate_name(self) -> str:
-        """The class of what is learned."""
+        """The class of the surrogate to learn."""
         return type(self._initial).__name__
 
     @property
     def smallest_data_set(self) -> int:
-        """How many different examples are needed to form one group for each purpose."""
+        """How many different examples learning needs: one group for each purpose."""
         return smallest_data_set(self.group_size, self.held_out)
 
     def learn(self, predictions: Predictions | str | Path) -> LearningReport:
         """Learn from predictions in memory, or in a folder that `Predictions.save` wrote.
 
-        Their order does not matter. Afterwards `self.surrogate` is frozen, its gradient scaled to that of cross-entropy
-        on the last candidate.
+        Their order does not matter. Afterwards `self.surrogate` is frozen, and its gradient is scaled to that of
+        cross-entropy on the last candidate.
 
         Returns:
-            The report; see its `objection`.
+            The report. Its `objection` says whether to use the surrogate.
 
         Raises:
             ValueError: there are too few different examples.
@@ -117,7 +117,7 @@ class Learner:
         generator = torch.Generator().manual_seed(self.seed)
         learning, stopping, reporting = split_examples(predictions, self.group_size, self.held_out, generator)
 
-        own = predictions.candidates >= 0  # corruptions are learned from, never reported on
+        own = predictions.candidates >= 0  # the report leaves corruptions out
         stopping, reporting = stopping[own[stopping]], reporting[own[reporting]]
         wanted = [(learning, self.groups), (stopping, _MAX_HELD_OUT_GROUPS), (reporting, _MAX_HELD_OUT_GROUPS)]
         drawn = [draw_groups(predictions, rows, self.group_size, count, generator) for rows, count in wanted]
@@ -147,12 +147,12 @@ class Learner:
 
     def rehearse(self, predictions: Predictions, sample: tuple[Any, Any]) -> None:
         """Score groups of a few predictions, and compute the objective and its gradient once, on a copy. Rows are
-        repeated where a group needs more.
+        repeated if a group needs more.
 
         Args:
-            predictions: at least one.
-            sample: a prediction and a reference that the metric scores, for a group of predictions that it cannot, such
-                as the empty ones of a model that has learned nothing yet.
+            predictions: one prediction or more.
+            sample: a prediction and a reference that the metric can score. They replace a group that it cannot score,
+                such as the empty predictions of a model that has learned nothing yet.
         """
         rows = torch.arange(2 * self.group_size).view(1, 2, -1) % len(predictions)
         lists = predictions.predictions, predictions.references
@@ -195,14 +195,14 @@ class Learner:
         )
 
     def _score(self, predictions: Predictions, drawn: list[Tensor]) -> list[Groups]:
-        """All at once, so that the metric says once how many it could not score."""
+        """Score all groups at once, so that one warning counts those that the metric could not score."""
         rows = torch.cat([groups.flatten(0, 1) for groups in drawn])
         scores = torch.from_numpy(self.metric(predictions.predictions, predictions.references, rows.numpy())).float()
         parts = scores.split([groups.shape[0] * groups.shape[1] for groups in drawn])
         return [Groups(groups, part.view(groups.shape[:2])) for groups, part in zip(drawn, parts, strict=True)]
 
     def _optimise(self, predictions: Predictions, groups: Groups, checked: Groups, generator: torch.Generator) -> int:
-        """Minimise the objective, keep the weights of the best check; returns their step."""
+        """Minimise the objective and keep the weights of the best check. Returns the step of that check."""
         optimizer = torch.optim.Adam(self.surrogate.parameters(), lr=self.learning_rate)
         best, best_step, best_weights = -math.inf, 0, copy.deepcopy(self.surrogate.state_dict())
         bar = tqdm(range(self.steps), desc="Learning the surrogate", disable=not self.progress)
@@ -244,7 +244,7 @@ def _rows(predictions: Predictions, rows: Tensor) -> Features:
 
 
 def _correlation(scores: Tensor, metric: Tensor, rank: Callable) -> Tensor:
-    """The mean of Spearman's ρ over all groups and of that within a candidate, from shapes `(candidates, groups)`."""
+    """The mean of Spearman's ρ over all groups and within a candidate. Both inputs are `(candidates, groups)`."""
     overall = spearman_correlation(scores.flatten(), metric.flatten(), rank=rank)
     return (overall + spearman_correlation(scores, metric, rank=rank).mean()) / 2
 

@@ -1,4 +1,4 @@
-"""Metrics scored on groups of examples, so that a metric which does not decompose is still the metric."""
+"""Scores groups of examples, because many metrics are no mean over examples."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,27 +11,27 @@ from tqdm.auto import tqdm
 from .calling import LoadedMetric, VectorisedMetric, call_of, kept_numpy_state, name_of
 from .results import is_error_rate, number_of
 
-# Above this share of groups that a metric cannot score, the fault is the metric's, or the user's, and not the groups'.
+# If a metric cannot score more than this share of the groups, the fault lies with the metric or its arguments.
 _MOST = 0.5
 _SHOWN = 400
 
 
 class LoadedGroupMetric:
-    """Scores groups of examples with a metric that is loaded; higher is better. See `reloss_hf.GroupMetric`, which
-    knows metrics by name, too.
+    """Scores groups of examples with a loaded metric; higher is better. `reloss_hf.GroupMetric` also takes metrics by
+    name.
 
     Args:
         metric: an `evaluate` module, or several combined; a sacrebleu metric; or a function
             `(predictions, references) -> float`.
         key: which number of the metric's result to use; see `GroupMetric`.
-        lower_is_better: whether the score is negated; None negates those that are named for errors.
-        options: passed to the metric.
-        main_key: the number that the metric is known for: used where there is no `key`, and neither "score" nor the
-            metric's name is one.
+        lower_is_better: whether to negate the score. None negates metrics with the name of an error rate.
+        options: keywords for the metric.
+        main_key: the main number of the metric. It is used if `key` is None and the result has neither "score" nor the
+            metric's name.
 
     Attributes:
-        options: that were given for it.
-        result_key: the number of the result that is used, once something was scored; None where it is one number.
+        options: the given options.
+        result_key: the key of the number that is used, known after the first score; None if the result is one number.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LoadedGroupMetric:
             self._call = call_of(metric, self.options)
         elif self.options:
             name = type(metric).__name__
-            raise ValueError(f"metric_options={self.options} come too late for a {name} that is made: pass {name}(...)")
+            raise ValueError(f"metric_options={self.options} come too late for a {name} object: pass {name}(...)")
 
     @property
     def name(self) -> str:
@@ -59,13 +59,13 @@ class LoadedGroupMetric:
 
     @property
     def signature(self) -> str | None:
-        """sacrebleu's signature, once something was scored; None of other metrics."""
+        """sacrebleu's signature, known after the first score; None for other metrics."""
         return str(self.metric.get_signature()) if isinstance(self.metric, SacreMetric) else None
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether lower values of the metric are better, so that scores are negated: what was passed, or else what the
-        name of the metric says, or that of the number in its result."""
+        """Whether lower values of the metric are better, so that scores are negated. It is the given value. Without
+        one, the name of the metric decides, or the name of the number in its result."""
         if self._lower_is_better is not None:
             return self._lower_is_better
         return is_error_rate(name_of(self.metric)) or (self.result_key is not None and is_error_rate(self.result_key))
@@ -77,16 +77,18 @@ class LoadedGroupMetric:
 
         Args:
             predictions: one prediction for each example, in the metric's own format.
-            references: one reference for each example, likewise; a string where the metric accepts lists too.
+            references: one reference for each example, in the metric's own format. It is a string if the metric accepts
+                strings and lists.
             groups: integers of shape `(groups, size)`, rows of `predictions`.
             progress: whether to show a progress bar.
 
         Returns:
-            float64, shape `(groups,)`; higher is better. NaN for a group on which the metric raised, or gave NaN or
-            infinity; one warning counts them and shows the first.
+            float64, shape `(groups,)`; higher is better. A group has NaN if the metric raised, or gave NaN or infinity.
+            One warning counts such groups and shows the first.
 
         Raises:
-            RuntimeError: so it was on more than half of the groups; the message shows the first, with its inputs.
+            RuntimeError: the metric failed on more than half of the groups. The message shows the first, with its
+                inputs.
         """
         at_once = self._scores_at_once(predictions, references, groups)
         if at_once is not None:

@@ -1,16 +1,16 @@
-"""Predictions that a surrogate learns from: what is kept of them, in memory and on disk.
+"""Predictions that a surrogate learns from, in memory and on disk.
 
-On disk they are shards, files `NAME-00000.safetensors`, `NAME-00001.safetensors`, ... of at most 1024 rows in one
-folder; another run that writes there takes another name. A shard holds the features and `candidates` as
-tensors of one length, and in its header the metadata
+On disk they are shards in one folder: files `NAME-00000.safetensors`, `NAME-00001.safetensors`, ... of at most 1024
+rows. Another run that writes there takes another name. A shard holds the features and `candidates` as tensors of one
+length. Its header holds the metadata
 
 | key | value |
 |---|---|
 | `format_version` | `"1"` |
-| `predictions` | a JSON list, as long: the decoded predictions in the metric's format |
-| `references` | a JSON list, as long: the references, likewise |
+| `predictions` | a JSON list of the same length: the decoded predictions in the metric's format |
+| `references` | a JSON list of the same length: the references in the metric's format |
 
-A shard is written under another name and then renamed: it is there as a whole, or not at all.
+A shard is written under another name and then renamed, so it is never incomplete.
 """
 
 import json
@@ -36,12 +36,12 @@ class Predictions:
     """Scored predictions of `n` examples, independent of model and vocabulary.
 
     Attributes:
-        features: what surrogates read, by name: tensors of shape `(n, ...)` on the CPU, padded with zeros.
+        features: the features that surrogates read, by name: tensors of shape `(n, ...)` on the CPU, padded with zeros.
         predictions: the decoded predictions, in the metric's format; any JSON value.
-        references: the gold references, likewise. Equal references mark the same example.
-        candidates: which candidate made each prediction, int64 of shape `(n,)`. A candidate is the model at one
-            time of its training, or a corruption of it; a group never mixes candidates, and they are numbered in the
-            order of their making.
+        references: the gold references, in the metric's format; any JSON value. Equal references mark the same example.
+        candidates: the candidate that made each prediction, int64 of shape `(n,)`. A candidate is the model at one time
+            of its training, or a corruption of it. Candidates are numbered in the order in which they were made, and a
+            group never mixes them.
     """
 
     features: dict[str, Tensor]
@@ -53,7 +53,7 @@ class Predictions:
         lengths = {name: len(value) for name, value in self.features.items()}
         lengths |= {name: len(getattr(self, name)) for name in ("predictions", "references", "candidates")}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"all parts of Predictions must have one length; got {lengths}")
+            raise ValueError(f"all parts of Predictions must have the same length, but they have {lengths}")
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -69,19 +69,19 @@ class Predictions:
         )
 
     def in_order(self) -> "Predictions":
-        """The rows by candidate, reference and prediction, so that whoever gathers them need not mind their order."""
+        """The rows sorted by candidate, reference and prediction, so that the order of gathering does not matter."""
         candidates = self.candidates.tolist()
         texts = [json.dumps(pair, sort_keys=True) for pair in zip(self.references, self.predictions, strict=True)]
         return self.select(sorted(range(len(self)), key=lambda row: (candidates[row], texts[row])))
 
     def example_keys(self) -> list[str]:
-        """A key for each row, equal where the references are: rows that must not be split between learning and
-        held-out share one."""
+        """A key for each row. Rows with equal references share a key, so they are not split between learning and
+        held-out rows."""
         return [json.dumps(reference, sort_keys=True, ensure_ascii=False) for reference in self.references]
 
     @classmethod
     def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """All rows of all parts; shorter tensors are padded with zeros at the end of each dimension."""
+        """All rows of all parts. Shorter tensors are padded with zeros at the end of each dimension."""
         if not parts:
             return cls({}, [], [], torch.empty(0, dtype=torch.long))
         return cls(
@@ -94,7 +94,7 @@ class Predictions:
     def save(self, folder: str | Path, name: str = "predictions") -> None:
         """Write the shards `NAME-*.safetensors` into `folder`.
 
-        They replace those of the same name, and leave others alone: to append, save under another name.
+        They replace the shards of the same name and keep all others. To append, save under another name.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,11 +108,11 @@ class Predictions:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Predictions":
-        """Read all shards in a folder. One that is truncated or damaged is left out, with a warning that names it.
+        """Read all shards in a folder. A truncated or damaged shard is left out, with a warning that names it.
 
         Raises:
-            FileNotFoundError: `folder` holds no shard that can be read.
-            ValueError: one was written by a newer version of this library.
+            FileNotFoundError: `folder` holds no readable shard.
+            ValueError: a newer version of this library wrote a shard.
         """
         shards = []
         for path in sorted(Path(folder).glob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""Which number a metric's result means."""
+"""Finds the number in a metric's result."""
 
 import dataclasses
 import math
@@ -10,30 +10,31 @@ import numpy as np
 import torch
 from sacrebleu.metrics.base import Score
 
-# Named for how wrong predictions are. scikit-learn: "functions ending with _error, _loss, or _deviance return a value
-# to minimize" (user guide, section 3.4.1.1).
+# Names of error rates. scikit-learn: "functions ending with _error, _loss, or _deviance return a value to minimize"
+# (user guide, section 3.4.1.1).
 _ERROR_RATES = {"wer", "cer", "ter", "mer", "per", "der", "wil", "word_information_lost"}
 _ERROR_MEASURES = {"mse", "rmse", "mae", "mape", "smape", "mase"}
 _ERROR_ENDINGS = ("_error", "_loss", "_deviance", "_error_rate", "_edit_rate")
 
 
 def is_error_rate(name: str) -> bool:
-    """Whether lower values of what is called so are better."""
+    """Whether a metric with this name is an error rate, so that lower values are better."""
     name = name.rpartition(".")[2].lower()
     return name in _ERROR_RATES | _ERROR_MEASURES or name.endswith(_ERROR_ENDINGS)
 
 
 def number_of(result: Any, key: str | None = None, main_keys: Collection[str] = ()) -> tuple[float, str | None]:
-    """The number that a result means, and its key where the result has several parts.
+    """The number that a result means, and its key if the result has several parts.
 
     Args:
-        result: a number, an array or tensor (of several numbers the mean), a list of numbers (the mean), a score of
-            sacrebleu, or a mapping, named tuple or dataclass of such, which may be nested.
-        key: of one of its numbers: `"rouge1.fmeasure"`, or as much of its beginning or its end as fits that one alone.
-        main_keys: looked for where there is no `key`, and the result has several numbers.
+        result: a number, an array, tensor or list of numbers (their mean counts), a score of sacrebleu, or a mapping,
+            named tuple or dataclass of these, which may be nested.
+        key: the key of one of its numbers, such as `"rouge1.fmeasure"`. A beginning or an end of the key is enough if
+            it fits only one number.
+        main_keys: the keys to look for if `key` is None and the result has several numbers.
 
     Raises:
-        ValueError: there is no such number, there are several, or it is NaN or infinite; the message shows what came.
+        ValueError: there is no such number, there are several, or it is NaN or infinite. The message shows the result.
     """
     number, _ = _number(result)
     if number is None:
@@ -100,7 +101,7 @@ def _named(key: str, sizes: Mapping[str, int], result: Any) -> str:
 
 
 def _main(sizes: Mapping[str, int], main_keys: Collection[str], result: Any) -> str:
-    # A number beside lists, or beside nested parts, is what the result means.
+    # If one number stands beside lists or nested parts, the result means that number.
     alone = [name for name, size in sizes.items() if size == 1 and "." not in name]
     for names in (alone, list(sizes)):
         if len(names) == 1:
@@ -129,7 +130,7 @@ def _short(value: Any, longest: int = 200) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """An option as it is stored in JSON: what is neither a plain value nor a list of such as its `repr`."""
+    """An option in the form for JSON. Anything but a plain value or a list of such becomes its `repr`."""
     plain = str | int | float | bool | None
     if isinstance(value, list | tuple) and all(isinstance(one, plain) for one in value):
         return list(value)

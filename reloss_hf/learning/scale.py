@@ -11,12 +11,12 @@ from .functional import example_gradient_norms
 
 @torch.enable_grad()
 def scale_to_cross_entropy(surrogate: SurrogateLoss, features: Features) -> None:
-    """Scale a loss so that its gradient is as long as cross-entropy's for these predictions, of the model as it is at
-    the switch. Optimizers remember the scale of earlier gradients: a hand-made loss wants it, too.
+    """Scale a loss so that its gradient is as long as that of cross-entropy for these predictions, which should come
+    from the model at the switch. Optimizers remember the scale of earlier gradients, so hand-made losses need it, too.
 
     Args:
-        surrogate: changed in place.
-        features: that it reads, and cross-entropy.
+        surrogate: the loss, changed in place.
+        features: the features that the loss and cross-entropy read.
     """
     norms = []
     for loss in (surrogate, surrogate.cross_entropy):
@@ -30,7 +30,7 @@ def scale_to_cross_entropy(surrogate: SurrogateLoss, features: Features) -> None
 def with_logits(
     loss: Callable, features: Features, surrogate: SurrogateLoss | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The losses, and the logits, behind every score of the model, that they are differentiable in."""
+    """The losses, and the logits behind every score of the model. The losses are differentiable in these logits."""
     surrogate = surrogate or loss
     scores = [name for name in surrogate.scores if name in features]
     logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in scores}

@@ -1,4 +1,4 @@
-"""Collecting predictions while a model is trained: bounded, gathered over processes, kept in checkpoints."""
+"""Collects predictions during training. The store is bounded, gathered over processes and saved in checkpoints."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from .predictions import Predictions
 
 
 class PredictionStore:
-    """Collects predictions, at most `capacity` of each candidate over all processes, so that its size is bounded and no
-    part of the training crowds out another.
+    """Collects at most `capacity` predictions of each candidate over all processes. Its size is bounded, and no part of
+    the training displaces another.
 
     Args:
         capacity: examples of a candidate.
         process: the index of this process.
-        processes: how many there are; each holds a part.
+        processes: the number of processes. Each holds a part.
 
     Attributes:
-        skipped: how many predictions were refused because a score of theirs was NaN or infinite.
+        skipped: how many predictions were refused because one of their scores was NaN or infinite.
     """
 
     def __init__(self, capacity: int, process: int = 0, processes: int = 1):
@@ -35,14 +35,15 @@ class PredictionStore:
         return sum(map(len, self._parts))
 
     def seen(self, candidate: int) -> int:
-        """How many examples, of all processes, places were reserved for."""
+        """How many examples of all processes have a reserved place."""
         return self._seen.get(candidate, 0)
 
     def reserve(self, candidate: int, rows: int) -> range:
-        """The places, from 0 to `capacity`, of the examples of this batch; those at its end may have none.
+        """The places, from 0 to `capacity`, of the examples of this batch. Examples at its end may get none.
 
-        Batches of so many rows are given to all processes in turn: as many processes as there may be, the same examples
-        have the same places.
+        All processes get batches of so many rows in turn. The same examples therefore have the same places with any
+        number of processes. This holds roughly if processes have unequally many, as of
+        packed texts.
         """
         first = self.seen(candidate) + self.process * rows
         self._seen[candidate] = self.seen(candidate) + self.processes * rows
@@ -60,12 +61,12 @@ class PredictionStore:
             self._parts.append(predictions.select(finite.nonzero().flatten()))
 
     def predictions(self) -> Predictions:
-        """Everything that is kept, in one."""
+        """All predictions that are kept."""
         self._parts = [Predictions.concatenate(self._parts)] if self._parts else []
         return self._parts[0] if self._parts else Predictions.concatenate([])
 
     def gather(self) -> "PredictionStore":
-        """What all processes hold, on each; all have to call it."""
+        """The stores of all processes in one. All processes have to call this, and each gets the result."""
         gathered = PredictionStore(self.capacity)
         gathered._seen = dict(self._seen)
         for predictions, skipped in gather_object([(self.predictions(), self.skipped)]):
@@ -80,7 +81,7 @@ class PredictionStore:
         )
 
     def load(self, folder: str | Path) -> None:
-        """Replace the content by what `save` wrote; of several processes the first holds it all."""
+        """Replace the content by what `save` wrote. The first of several processes then holds all of it."""
         self.clear()
         saved = json.loads((Path(folder) / "store.json").read_text())
         self._seen = dict(saved["seen"])

@@ -1,4 +1,4 @@
-"""Training arguments that fit a trainer: those of this library beside those of the class that it is mixed with."""
+"""Checks that training arguments fit a trainer: they need those of this library and those of its base class."""
 
 import re
 import sys
@@ -12,8 +12,8 @@ _READY = {cls.__mro__[2]: cls.__name__ for cls in (ReLossTrainingArguments, ReLo
 
 
 def require_arguments(trainer_class: type, arguments: Any) -> None:
-    """Raises TypeError where the arguments are not both of this library and of the trainer that it is mixed with: the
-    message shows the class to write."""
+    """Raises TypeError unless the arguments belong to this library and to the base class of the trainer. The message
+    shows the class to write."""
     wanted = arguments_class(trainer_class)
     if isinstance(arguments, ReLossArguments) and isinstance(arguments, wanted):
         return
@@ -28,7 +28,7 @@ def require_arguments(trainer_class: type, arguments: Any) -> None:
 
 
 def arguments_class(trainer_class: type) -> type[TrainingArguments]:
-    """The class of arguments that a trainer says it takes: that which `__init__` names for `args`."""
+    """The class of arguments that a trainer takes: the type hint of `args` in its `__init__`."""
     for parent in trainer_class.__mro__:
         if issubclass(parent, Trainer) and "args" in getattr(vars(parent).get("__init__"), "__annotations__", {}):
             return _named_in(vars(parent)["__init__"].__annotations__["args"], sys.modules[parent.__module__])
@@ -36,7 +36,7 @@ def arguments_class(trainer_class: type) -> type[TrainingArguments]:
 
 
 def _named_in(annotation: Any, module: Any) -> type[TrainingArguments]:
-    """The most special class of arguments that a type hint, which may be a string, speaks of."""
+    """The most derived class of arguments in a type hint, which may be a string."""
     words = re.findall(r"\w+", getattr(annotation, "__name__", "") + " " + str(annotation))
     found = [value for value in (getattr(module, word, None) for word in words) if isinstance(value, type)]
     found = [value for value in found if issubclass(value, TrainingArguments)]

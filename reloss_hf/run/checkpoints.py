@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a ReLoss run, beside the surrogate."""
+"""The state of a ReLoss run that a checkpoint keeps beside the surrogate."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from ..learning.store import PredictionStore
 from ..report import LearningReport
 
-# Must hold neither "optimizer" nor "pytorch_model_fsdp": the Trainer takes such folders for its own.
+# These names must not contain "optimizer" or "pytorch_model_fsdp": the Trainer takes such folders for its own.
 SURROGATE_FOLDER = "surrogate"
 PREDICTIONS_FOLDER = "predictions"
 STATE_FOLDER = "reloss_state"
@@ -15,16 +15,18 @@ STATE_FOLDER = "reloss_state"
 
 @dataclass
 class RunState:
-    """Attributes:
-    learns: whether a surrogate is still to be learned.
-    report: of the one that was.
+    """The progress of learning.
+
+    Attributes:
+        learns: whether a surrogate is still to be learned.
+        report: the report on the surrogate that was learned; None if none was.
     """
 
     learns: bool
     report: LearningReport | None
 
     def save(self, checkpoint: Path, store: PredictionStore) -> None:
-        """Write the state, and the predictions collected so far by all processes."""
+        """Write the state, and the predictions that all processes have collected so far."""
         folder = checkpoint / STATE_FOLDER
         store.save(folder)
         report = self.report and self.report.as_dict()
@@ -32,7 +34,7 @@ class RunState:
 
     @classmethod
     def load(cls, checkpoint: Path, store: PredictionStore) -> "RunState | None":
-        """The state, and the predictions into the store; None of a checkpoint that has none, as of a plain Trainer."""
+        """Read the state, and the predictions into the store. Returns None for a checkpoint of a plain Trainer."""
         folder = checkpoint / STATE_FOLDER
         if not folder.is_dir():
             return None

@@ -1,4 +1,4 @@
-"""The slice of the training data that a surrogate is learned from, and that the model is not trained on."""
+"""Holds out a slice of the training data. A surrogate is learned from it, and the model is not trained on it."""
 
 import logging
 from collections.abc import Sized
@@ -17,11 +17,11 @@ _LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: int) -> tuple[Any, Any]:
-    """What is trained on, and the slice: drawn once, the same for the same seed, with every label in it where one of
-    its examples can be spared.
+    """The training data without the slice, and the slice. The same seed gives the same slice. It has every label that
+    the training data can spare an example of.
 
     Raises:
-        ValueError: nothing can be cut off.
+        ValueError: no slice can be cut off.
     """
     if share == 0:
         raise ValueError(
@@ -29,8 +29,8 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         )
     if not isinstance(train_dataset, Sized) or not hasattr(train_dataset, "__getitem__"):
         raise ValueError(
-            f"train_dataset={type(train_dataset).__name__} has no length, so that no share of it can be held out to "
-            "learn a surrogate from: pass surrogate_dataset="
+            f"train_dataset={type(train_dataset).__name__} has no length, so that no share of it can be held out for "
+            "learning a surrogate: pass surrogate_dataset="
         )
     size = max(1, round(share * len(train_dataset)))
     order = torch.randperm(len(train_dataset), generator=torch.Generator().manual_seed(seed))
@@ -39,8 +39,8 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         order = _all_labels_first(order, table, size)
     rest, held_out = sorted(order[size:].tolist()), sorted(order[:size].tolist())
     logger.warning(
-        "%d of the %d training examples are held out to learn the surrogate from: pass surrogate_dataset= to train on "
-        "all of them",
+        "%d of the %d training examples are held out to learn the surrogate from: to train on all of them, pass "
+        "surrogate_dataset=",
         len(held_out),
         len(train_dataset),
     )
@@ -48,14 +48,14 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
 
 
 def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
-    """Name the labels that no example of the slice has."""
+    """Warn of labels that no example of the slice has."""
     table = _label_table(held_out, task)
     if table is not None:
         missing = (table.sum(0) == 0).nonzero().flatten().tolist()
         if missing:
             logger.warning(
-                "The labels %s never occur in what the surrogate is learned from, and cost what the others cost on "
-                "average: pass surrogate_dataset= or a larger surrogate_held_out_share= to learn of them",
+                "The labels %s never occur in the data that the surrogate is learned from, so they get the average "
+                "cost: to learn their costs, pass surrogate_dataset= or a larger surrogate_held_out_share=",
                 missing,
             )
 
@@ -64,14 +64,14 @@ def labels_of(dataset: Any) -> list:
     """The labels of all examples of a data set.
 
     Raises:
-        ValueError: it has no column of labels that can be read without making the examples.
+        ValueError: the data set has no column of labels.
     """
     names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
     column = next((name for name in _LABEL_COLUMNS if name in names), None)
     if column is None:
         raise ValueError(
-            f"train_dataset={type(dataset).__name__} has no column {' or '.join(_LABEL_COLUMNS)}, in which classes are "
-            "counted: pass a datasets.Dataset with one, or tell the loss their frequencies="
+            f"the classes of train_dataset={type(dataset).__name__} cannot be counted, as it has no column "
+            f"{' or '.join(_LABEL_COLUMNS)}: pass a datasets.Dataset with one, or pass frequencies= to the loss"
         )
     return dataset.with_format(None)[column][:]
 
@@ -85,8 +85,7 @@ def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:
-    """The order, in which examples are moved to the front so that the first `size` have every label that two examples
-    have."""
+    """The order, with some examples moved to the front. The first `size` then have every label that occurs twice."""
     front, back = order[:size].tolist(), order[size:].tolist()
     for label in ((table.sum(0) >= 2) & (table[front].sum(0) == 0)).nonzero().flatten().tolist():
         found = next((row for row in back if table[row, label]), None)

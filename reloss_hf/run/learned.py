@@ -1,4 +1,4 @@
-"""Learning on one process for all, and what comes of it."""
+"""Learns on one process for all and shares the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,12 @@ from .origin import training_origin
 
 @dataclass
 class Learned:
-    """Attributes:
-    surrogate: None where none could be learned.
-    report: likewise.
-    objection: why the surrogate should not be used; None where it should.
+    """The result of learning.
+
+    Attributes:
+        surrogate: the surrogate; None if none could be learned.
+        report: its report; None if none could be learned.
+        objection: why the surrogate should not be used; None if it should.
     """
 
     surrogate: SurrogateLoss | None
@@ -29,13 +31,13 @@ class Learned:
 
 
 def learn_for_all(trainer: Any, predictions: Predictions, dataset: Any) -> Learned:
-    """Learn on the main process; every process gets what was learned. A failure is an objection: raised on one process,
-    it would leave the others waiting.
+    """Learn on the main process and send the result to every process. A failure becomes an objection, because an error
+    on one process would leave the others waiting.
 
     Args:
-        trainer: tells the processes, the model and the arguments, and learns.
-        predictions: to learn from; those of the main process count.
-        dataset: that they are of, for the card.
+        trainer: the trainer that learns. It knows the processes, the model and the arguments.
+        predictions: the predictions to learn from. Only those of the main process count.
+        dataset: the data set of the predictions, for the card.
     """
     outcome = [trainer._learn(predictions) if trainer.accelerator.is_main_process else None]
     broadcast_object_list(outcome)
@@ -46,7 +48,7 @@ def learn_for_all(trainer: Any, predictions: Predictions, dataset: Any) -> Learn
 
 
 def save_predictions(args: TrainingArguments, predictions: Predictions, name: str = "predictions") -> None:
-    """Write what was collected for the command line, where the arguments ask for it."""
+    """Write the collected predictions for the command line, if the arguments ask for it."""
     if args.save_predictions and args.should_save and len(predictions):
         predictions.save(Path(args.output_dir) / PREDICTIONS_FOLDER, name)
 
@@ -54,7 +56,7 @@ def save_predictions(args: TrainingArguments, predictions: Predictions, name: st
 def learn_here(
     learner: SurrogateLearner, predictions: Predictions
 ) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
-    """The surrogate, its report, and why it should not be used; the fields of `Learned`."""
+    """Learn on this process; returns the fields of `Learned`."""
     try:
         report = learner.learn(predictions)
     except Exception as error:

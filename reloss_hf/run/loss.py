@@ -1,4 +1,4 @@
-"""The loss after the switch of one micro-batch."""
+"""The loss of one micro-batch after the switch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,12 @@ from .rehearsal import untouched
 
 @dataclass
 class Loss:
-    """Attributes:
-    loss: the mean of the micro-batch.
-    outputs: of the model; None where they were not asked for.
-    logs: numbers to be logged, by name.
+    """The loss of a micro-batch.
+
+    Attributes:
+        loss: the mean over the micro-batch.
+        outputs: the outputs of the model; None if they were not asked for.
+        logs: numbers to log, by name.
     """
 
     loss: Tensor
@@ -36,16 +38,16 @@ def surrogate_loss(
     base: Loss | None,
     whole: Tensor | None = None,
 ) -> Loss:
-    """The surrogate on a micro-batch, and `share` of the loss before the switch.
+    """The surrogate on a micro-batch, mixed with a share of the loss before the switch.
 
     Args:
-        task: of the model.
-        model: that is trained.
-        inputs: of the micro-batch.
-        surrogate: frozen.
-        share: 0 to 1.
-        base: the loss before the switch on the same micro-batch; None where `share` is 0.
-        whole: see `whole_batch`.
+        task: the task of the model.
+        model: the model to train.
+        inputs: the micro-batch.
+        surrogate: the surrogate, frozen.
+        share: the share of the loss before the switch, 0 to 1.
+        base: the loss before the switch on the same micro-batch; None if `share` is 0.
+        whole: the result of `whole_batch`.
     """
     outputs = model(**task.without_labels(inputs)) if base is None else base.outputs
     outputs = task.with_logits(model, outputs, inputs)
@@ -60,15 +62,15 @@ def surrogate_loss(
 
 
 def whole_batch(trainer: Any, batches: Sequence[Inputs]) -> Tensor | None:
-    """The mean statistics of all micro-batches of all processes, by a pass without gradient; None where the loss of a
-    batch is the mean of those of its parts, or there is one part alone."""
+    """The mean statistics of all micro-batches of all processes, from a pass without gradient. None if the loss of a
+    batch is the mean of the losses of its parts, or if the batch has only one part."""
     surrogate, task = trainer.surrogate, trainer.task
     if not trainer.surrogate_in_force or not isinstance(surrogate, CountedLoss) or surrogate.linear:
         return None
     if len(batches) == 1 and trainer.args.world_size == 1:
         return None
     model, total, weight = extract_model_from_parallel(trainer.model), 0, 0
-    # Random states are put back, so that dropout is the same in the pass that comes with a gradient.
+    # Random states are restored, so that the pass with a gradient has the same dropout.
     with torch.no_grad(), untouched(model), trainer.compute_loss_context_manager():
         model.train()
         for inputs in map(trainer._prepare_inputs, batches):
@@ -80,12 +82,12 @@ def whole_batch(trainer: Any, batches: Sequence[Inputs]) -> Tensor | None:
 
 
 def with_loss(outputs: Any, loss: Tensor, names: Sequence[str] | None) -> Any:
-    """The outputs with the loss at first place, as a model gives them that was given labels.
+    """The outputs with the loss in first place, as a model returns them if it is given labels.
 
     Args:
         outputs: a mapping, or a tuple.
-        loss: to be put there.
-        names: those that the outputs had with labels, in their order; None where that is not known.
+        loss: the loss to insert.
+        names: the names of the outputs with labels, in their order; None if they are unknown.
     """
     if not hasattr(outputs, "keys"):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)

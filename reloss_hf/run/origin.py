@@ -1,4 +1,4 @@
-"""Where a surrogate comes from: the model and the data whose predictions it was learned from, for its card."""
+"""The origin of a surrogate, for its card: the model and the data whose predictions it was learned from."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from ..training_args import ReLossArguments
 def training_origin(model: torch.nn.Module, dataset: Any, args: ReLossArguments) -> dict[str, Any]:
     """JSON values: the model's name and class, the data set's name, split and size, and how predictions were made.
 
-    Of a model in a folder, the folder's name alone is kept.
+    For a model in a folder only the name of the folder is kept.
     """
     name = getattr(model, "name_or_path", "")
     info = dataset.info if isinstance(dataset, datasets.Dataset) else datasets.DatasetInfo()
-    named = info.dataset_name != info.builder_name  # data made of files have the name of the files' format
+    named = info.dataset_name != info.builder_name  # data from files carry the name of the file format
     return {
         "model": Path(name).name if Path(name).exists() else name,
         "model_class": type(model).__name__,

@@ -1,4 +1,4 @@
-"""What a trainer begins with, a given surrogate or how one is learned, checked before any step."""
+"""Prepares a given surrogate, or the learning of one, and checks it before the first step."""
 
 import math
 from functools import partial
@@ -21,11 +21,11 @@ from .snapshots import SnapshotLearning
 def given_surrogate(
     trainer: Trainer, surrogate: SurrogateLoss | str | Path | None, metric: GroupMetric | MetricLike | None
 ) -> SurrogateLoss | None:
-    """The surrogate, loaded and frozen, or the task's own loss where nothing is to be learned either; None where a
-    surrogate is, or training never switches.
+    """The given surrogate, loaded and frozen. Without a surrogate and a metric it is the task's default loss. None if a
+    surrogate is to be learned, or if training never switches.
 
     Raises:
-        ValueError: it cannot be loaded, or the model is not one that it can be trained on.
+        ValueError: the surrogate cannot be loaded, or the model cannot be trained on it.
     """
     if trainer.args.surrogate_start is None:
         return None
@@ -37,8 +37,8 @@ def given_surrogate(
         surrogate = _load(surrogate)
     if surrogate.task != trainer.task.name:
         raise ValueError(
-            f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but "
-            f"{type(trainer.model).__name__} is a model for {trainer.task.name!r}"
+            f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but the task of "
+            f"{type(trainer.model).__name__} is {trainer.task.name!r}: pass a surrogate for that task"
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
@@ -53,21 +53,21 @@ def make_learning(
     lower_is_better: bool | None,
     metric_options: dict[str, Any] | None,
 ) -> SnapshotLearning | SliceLearning:
-    """How the metric's surrogate is learned on the way.
+    """Prepare the learning of a surrogate of the metric.
 
-    Where that takes a slice of the training data, `trainer.train_dataset` is what is left of it.
+    If learning takes a slice of the training data, the slice is taken out of `trainer.train_dataset`.
 
     Raises:
-        ValueError: the arguments, the model or the data do not allow to learn it.
+        ValueError: the arguments, the model or the data do not allow learning.
     """
     args, task = trainer.args, trainer.task
     if args.surrogate_start == 0:
         raise ValueError(
-            "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start"
+            "surrogate_start=0 leaves no predictions to learn from: pass surrogate=, or a later surrogate_start="
         )
     if metric is None:
         raise ValueError(
-            f"metric=None, but surrogate_class={args.surrogate_class!r} is to be learned: pass metric=, or surrogate="
+            f"surrogate_class={args.surrogate_class!r} cannot be learned, as metric=None: pass metric=, or surrogate="
         )
     if task.needs_processing_class:
         task.require_tokenizer(trainer.processing_class)
@@ -101,7 +101,7 @@ def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearnin
     if len(held_out) < learner.smallest_data_set:
         raise ValueError(
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
-            "some and be judged on others: pass a larger share, or surrogate_dataset="
+            "some and judge by others: pass a larger share, or surrogate_dataset="
         )
     warn_of_missing_labels(held_out, task)
     return SliceLearning(trainer, learner, held_out)
@@ -123,7 +123,7 @@ def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:
         raise ValueError(f"surrogate={surrogate.__name__} is a class: pass an object, surrogate={surrogate.__name__}()")
     if surrogate in surrogate_classes():
         raise ValueError(
-            f"surrogate={surrogate!r} is the name of a class: pass an object of it, surrogate={surrogate}(), or "
+            f"surrogate={surrogate!r} is the name of a class: pass an object, surrogate={surrogate}(), or pass "
             f"surrogate_class={surrogate!r} and metric= to learn one"
         )
     try:
@@ -133,7 +133,7 @@ def _load(surrogate: str | Path | type[SurrogateLoss]) -> SurrogateLoss:
         if not inner.is_dir():
             raise
     raise ValueError(
-        f"surrogate={str(surrogate)!r} is the folder of a model, and has its surrogate in {SURROGATE_FOLDER}/: pass "
+        f"surrogate={str(surrogate)!r} is the folder of a model, and its surrogate is in {SURROGATE_FOLDER}/: pass "
         f"surrogate={str(inner)!r}"
     )
 
@@ -148,8 +148,8 @@ def _group_metric(
         return GroupMetric(metric, metric_key, lower_is_better, metric_options)
     if metric_key is not None or lower_is_better is not None or metric_options:
         raise ValueError(
-            f"{metric_key=}, {lower_is_better=} and {metric_options=} are of a metric that is not made yet: pass them "
-            "to the GroupMetric"
+            f"{metric_key=}, {lower_is_better=} and {metric_options=} cannot change a GroupMetric: pass them to "
+            "GroupMetric(...) instead"
         )
     return metric
 
@@ -158,8 +158,8 @@ def _require_decoding(trainer: Trainer, argument: str, reads: tuple[str, ...] = 
     trainer.task.require_generation(reads)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ValueError(
-            f"{argument} would wait for ever where the model is sharded, as processes decode unequally much: use "
-            "'forced', and a surrogate that reads the scores of the target alone"
+            f"{argument} would never end with a sharded model, because processes decode different numbers of tokens: "
+            "use 'forced', and a surrogate that reads the scores of the target alone"
         )
 
 
@@ -176,6 +176,7 @@ def _require_examples(trainer: Trainer, learner: SurrogateLearner) -> None:
     examples = trainer.task.examples_in(dataset) if hasattr(dataset, "__len__") else math.inf
     if examples < learner.smallest_data_set:
         raise ValueError(
-            f"{name} has {examples} examples; surrogate_group_size={learner.group_size} needs at least "
-            f"{learner.smallest_data_set}, to learn from some groups and be judged on others"
+            f"{name} has {examples} examples, but surrogate_group_size={learner.group_size} needs at least "
+            f"{learner.smallest_data_set}, to learn from some groups and judge by others: pass more examples, or a "
+            "smaller surrogate_group_size="
         )

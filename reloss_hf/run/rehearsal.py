@@ -1,4 +1,4 @@
-"""One batch goes through all that will happen later, before the first step: what fails, fails now."""
+"""Tries on one batch, before the first step, all that happens later in the run. Later failures then show up at once."""
 
 import logging
 import random
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 class RehearsalError(ValueError):
-    """Something that would have failed later in the run, found before its first step."""
+    """A failure that the rehearsal found before the first step; without it, the run would fail later."""
 
 
 def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
     """Collect, score, learn, switch and compute the loss with its gradient on one batch. Weights, buffers, random
-    states and the optimizer stay as they are.
+    states and the optimizer do not change.
 
     Args:
         trainer: a ReLoss trainer whose task is known.
-        inputs: of the first micro-batch.
+        inputs: the first micro-batch.
 
     Raises:
-        RehearsalError: a part failed; the message says which, why, and what to change.
+        RehearsalError: a part failed. The message says which part, why, and what to change.
     """
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         logger.info("The model is sharded: what happens at the switch is not tried before the first step")
@@ -44,18 +44,18 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
         if trainer.learning is not None:
             outputs = _try(
                 f"collecting the outputs of a {type(model).__name__}",
-                f"Pass surrogate=, of which nothing is learned, or surrogate_start=None to train on {base} alone",
+                f"Pass surrogate= to learn nothing, or surrogate_start=None to train on {base} alone",
                 lambda: trainer.outputs_to_collect(model, inputs),
             )
             surrogate = _try(
                 f"learning a surrogate of metric={trainer.learner.metric.name!r}",
-                "Pass another metric=, or leave it out to train on a loss as it is written",
+                "Pass another metric=, or pass none to train without learning a surrogate",
                 lambda: trainer.learning.rehearse(model, outputs, inputs),
             )
             surrogate = surrogate.to(trainer.args.device)
         surrogate = surrogate.requires_grad_(False)
         _try(
-            f"the loss after the switch, surrogate={type(surrogate).__name__}, on a {type(model).__name__}",
+            f"the loss after the switch (surrogate={type(surrogate).__name__}) of a {type(model).__name__}",
             f"Pass another surrogate=, or surrogate_start=None to train on {base} alone",
             lambda: _gradient(model, trainer.surrogate_loss(model, inputs, surrogate).loss),
         )
@@ -63,7 +63,7 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Whatever is done inside: random states, buffers and the mode of the model are afterwards as they were before."""
+    """Restores the random states, the buffers and the mode of the model afterwards."""
     training = {module: module.training for module in model.modules()}
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     states = random.getstate(), np.random.get_state()
@@ -83,24 +83,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 def _gradient(model: nn.Module, loss: torch.Tensor) -> None:
     if not loss.requires_grad:
-        raise ValueError("the loss depends on no weight that is trained")
+        raise ValueError("the loss depends on no weight that is trained, so it has no gradient")
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     try:
         torch.autograd.grad(loss, weights, allow_unused=True)
     except RuntimeError as error:
         if "use_reentrant" not in str(error):
             raise
-        # Checkpoints of this kind know backward() alone, which would leave gradients behind.
-        logger.info("The gradient after the switch is not tried: the model's checkpoints are reentrant")
+        # Reentrant checkpointing supports backward() alone, which would leave gradients behind.
+        logger.info("The gradient after the switch is not tried: the model uses reentrant gradient checkpointing")
 
 
 def _try(what: str, remedy: str, part: Callable[[], Any]) -> Any:
     try:
         return part()
     except Exception as error:
-        if should_reduce_batch_size(error):  # for auto_find_batch_size, which tries again
+        if should_reduce_batch_size(error):  # auto_find_batch_size tries again
             raise
         raise RehearsalError(
-            f"Before the first step, {what}, was tried on one batch and failed: {type(error).__name__}: {error}. "
-            f"{remedy}."
+            f"Before the first step, a trial of {what} on one batch failed: {type(error).__name__}: {error}. {remedy}."
         ) from error

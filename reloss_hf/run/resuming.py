@@ -1,4 +1,4 @@
-"""The surrogate of a run that is resumed: that of the checkpoint, and a word where the arguments say otherwise."""
+"""The surrogate of a resumed run. It comes from the checkpoint; a warning says if the arguments ask for another."""
 
 import logging
 from pathlib import Path
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 def checkpoint_surrogate(
     trainer: Any, checkpoint: Path, given: SurrogateLoss | None, named: bool
 ) -> SurrogateLoss | None:
-    """The surrogate to go on with: the checkpoint's where it holds one, unless another was passed as `surrogate=`.
+    """The surrogate to continue with: the checkpoint's, if it holds one and no other was passed as `surrogate=`.
 
     Args:
-        trainer: that is resumed.
-        checkpoint: its folder.
-        given: the surrogate that the arguments lead to without learning; None where one is to be learned.
+        trainer: the trainer that resumes.
+        checkpoint: the folder of the checkpoint.
+        given: the surrogate that the arguments give without learning; None if one is to be learned.
         named: whether it was passed as `surrogate=`.
     """
     if not (checkpoint / SURROGATE_FOLDER).is_dir():
@@ -29,19 +29,19 @@ def checkpoint_surrogate(
     kept, learner = _words(saved), trainer.learner
     if named:
         if not _same(saved, given):
-            logger.warning("surrogate=%s is used, and not the %s that %s holds", _words(given), kept, checkpoint)
+            logger.warning("Training uses surrogate=%s and not the %s in %s", _words(given), kept, checkpoint)
         return given
     if given is not None and not _same(saved, given):
         logger.warning(
-            "Training goes on with the %s that %s holds, although metric=None now: to train on another loss, pass it "
-            "as surrogate=",
+            "Training continues with the %s in %s, although metric=None now: to train on another loss, pass it as "
+            "surrogate=",
             kept,
             checkpoint,
         )
     elif learner is not None and _learned_of(saved) != (learner.metric.name, learner.surrogate_name):
         logger.warning(
-            "Training goes on with the %s that %s holds; the surrogate of metric=%r of the class %s that the arguments "
-            "ask for is not learned: to learn it, begin a new run from the model",
+            "Training continues with the %s in %s. It does not learn the surrogate of metric=%r, class %s, that the "
+            "arguments ask for: to learn it, start a new run from the model",
             kept,
             checkpoint,
             learner.metric.name,

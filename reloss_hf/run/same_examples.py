@@ -1,4 +1,4 @@
-"""Learning from candidates of the same held-out examples: at the switch, and again after it."""
+"""Learns from candidates of the same held-out examples, at the switch and again after it."""
 
 import json
 import logging
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 class SliceLearning:
     """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
 
-    A share of the slice, from which nothing is learned, watches the metric. Where that falls, by more than chance may
-    explain, from the switch on, training goes back to the loss before.
+    A share of the slice is kept from learning, and the metric is measured on it. If the metric falls after the switch
+    by more than chance may explain, training returns to the loss before the switch.
 
     Args:
-        trainer: whose callback decides when.
-        learner: of the surrogate.
+        trainer: the trainer. Its callback decides when to learn.
+        learner: the learner of the surrogate.
         dataset: the slice.
 
     Attributes:
-        report: of what was learned last.
-        predictions: of the slice, when it was predicted last; those of all processes.
+        report: the report on the surrogate that was learned last.
+        predictions: the latest predictions of the slice, from all processes.
     """
 
     reads_outputs = False
@@ -52,7 +52,7 @@ class SliceLearning:
         self._at_switch: Predictions | None = None
 
     def before_step(self, model: torch.nn.Module) -> Learned | None:
-        """What was learned before this step, if anything was, or that training goes back."""
+        """What was learned before this step, or the objection that makes training go back; None for neither."""
         trainer, step = self.trainer, self.trainer.state.global_step
         callback = trainer.reloss_callback
         if self._gave_up or step == self._learned_at:
@@ -78,26 +78,26 @@ class SliceLearning:
         if learned.objection is None and self._at_switch is None:
             self._at_switch = predictions
         if learned.objection is not None and self.trainer.surrogate is not None:
-            return Learned(self.trainer.surrogate, learned.report, None)  # what was learned before stays
+            return Learned(self.trainer.surrogate, learned.report, None)  # keep the earlier surrogate
         return learned
 
     def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> SurrogateLoss:
-        """Learn from a batch as it will be learned; keep nothing.
+        """Learn from a batch in the same way as later, and keep nothing.
 
         Returns:
-            A surrogate of which nothing is learned.
+            A surrogate that has learned nothing.
         """
         task = self.trainer.task
         predictions = task.forced_predictions(outputs, inputs, [Candidate(0)], range(task.batch_size(inputs)))
         return self.learner.rehearse(predictions)
 
     def finish(self, model: torch.nn.Module) -> None:
-        """Look at the slice once more, when the run is over."""
+        """Measure the metric on the slice once more at the end of the run."""
         if self._at_switch is not None and not self._gave_up:
             self._look(self._predict(model), can_go_back=False)
 
     def save(self, checkpoint: Path | None) -> None:
-        """Into a checkpoint; None where this process does not write it."""
+        """Save into a checkpoint. Pass None if this process does not write it."""
         if checkpoint is None:
             return
         folder = checkpoint / STATE_FOLDER
@@ -113,7 +113,7 @@ class SliceLearning:
         (folder / "state.json").write_text(json.dumps(state))
 
     def load(self, checkpoint: Path, has_surrogate: bool) -> None:
-        """What a checkpoint holds; nothing of one of the plain Trainer."""
+        """Load from a checkpoint. A checkpoint of the plain Trainer holds nothing to load."""
         folder = checkpoint / STATE_FOLDER
         if not (folder / "state.json").is_file():
             return
@@ -125,7 +125,7 @@ class SliceLearning:
 
     @torch.no_grad()
     def _predict(self, model: torch.nn.Module) -> Predictions:
-        """The slice, by the model as it is, without dropout; the processes share the work."""
+        """Predict the slice with the current model, without dropout. The processes share the work."""
         trainer, task = self.trainer, self.trainer.task
         args = trainer.args
         batches = list(BatchSampler(_by_length(self.dataset), args.eval_batch_size, drop_last=False))
@@ -141,7 +141,7 @@ class SliceLearning:
             inputs = trainer._prepare_inputs(inputs)
             with trainer.compute_loss_context_manager():
                 outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
-            if number < kept:  # all processes predict as many batches, since the model may be sharded
+            if number < kept:  # all processes predict equally many batches, since the model may be sharded
                 predictions = task.forced_predictions(outputs, inputs, [candidate], range(task.batch_size(inputs)))
                 parts.append((number * args.world_size + args.process_index, predictions))
         model.train(training)
@@ -150,25 +150,25 @@ class SliceLearning:
         return self.predictions
 
     def _look(self, predictions: Predictions, can_go_back: bool = True) -> Learned | None:
-        """Whether the metric fell, since the switch, on what nothing is learned from."""
+        """Check whether the metric has fallen since the switch on the examples that are kept from learning."""
         outcome = [self.learner.compare(self._at_switch, predictions) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         before, now, noise = outcome[0]
-        if can_go_back:  # not at the end, where the Trainer has its own last word in the logs
+        if can_go_back:  # the Trainer writes the last log at the end
             self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
         if now >= before - noise:
             return None
         words = f"{self.learner.metric.name} of the held-out examples fell from {before:.4f} at the switch to {now:.4f}"
         if not can_go_back:
             if self.trainer.is_world_process_zero():
-                logger.warning("%s: the surrogate did not help; train on a checkpoint of before the switch", words)
+                logger.warning("%s: the surrogate did not help; continue from a checkpoint before the switch", words)
             return None
         self._gave_up = True
-        return Learned(None, None, f"{words}, by more than {noise:.4f}, which chance may explain")
+        return Learned(None, None, f"{words}. Chance explains a fall of {noise:.4f} at most")
 
 
 def _by_length(dataset: Any) -> list[int]:
-    """The rows of texts from long to short, so that batches are padded little; of other data in their order."""
+    """The rows of texts from long to short, so that batches have little padding. Other data keep their order."""
     rows = list(range(len(dataset)))
     if isinstance(dataset, datasets.Dataset) and "input_ids" in dataset.column_names:
         lengths = [len(tokens) for tokens in dataset.with_format(None)["input_ids"][:]]

@@ -1,4 +1,4 @@
-"""What a ReLoss trainer saves beside the model, pushes, and goes on with."""
+"""Saves, pushes and resumes the surrogate of a ReLoss trainer, beside the model."""
 
 import shutil
 from pathlib import Path
@@ -8,22 +8,22 @@ from .resuming import checkpoint_surrogate
 
 
 class SavingMixin:
-    """The methods of a `Trainer` that write and read checkpoints and the hub, with the surrogate."""
+    """Adds the surrogate to the methods of a `Trainer` that write and read checkpoints and the hub."""
 
     def save_model(self, output_dir=None, _internal_call=False):
         folder = Path(output_dir or self.args.output_dir)
-        is_checkpoint = _internal_call and output_dir is not None  # and not a push
+        is_checkpoint = _internal_call and output_dir is not None  # a push passes None
         if is_checkpoint and self.learning is not None and not self.args.save_only_model:
             self.learning.save(folder if self.args.should_save else None)
         if self.args.should_save:
             if self.surrogate is not None:
                 self.surrogate.save_pretrained(folder / SURROGATE_FOLDER)
-            elif is_checkpoint:  # that an earlier run wrote under the same name
+            elif is_checkpoint:  # an earlier run may have left one under the same name
                 shutil.rmtree(folder / SURROGATE_FOLDER, ignore_errors=True)
         super().save_model(output_dir, _internal_call)
 
     def push_surrogate_to_hub(self, repo_id: str, **keywords) -> str | None:
-        """Upload the surrogate alone, from the main process: `SurrogateLoss.push_to_hub`, with its keywords.
+        """Upload only the surrogate, from the main process. Takes the keywords of `SurrogateLoss.push_to_hub`.
 
         Returns:
             The address of the repository; None on other processes.
@@ -32,7 +32,7 @@ class SavingMixin:
             ValueError: there is no surrogate, or the upload failed.
         """
         if self.surrogate is None:
-            raise ValueError("there is no surrogate to push: none was given, and none learned so far or it was refused")
+            raise ValueError("there is no surrogate to push: pass surrogate=, or train until one is learned and used")
         if not self.is_world_process_zero():
             return None
         account = {"token": self.args.hub_token, "private": self.args.hub_private_repo}

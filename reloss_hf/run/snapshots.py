@@ -1,4 +1,4 @@
-"""Learning from what the model predicts along the run: one surrogate of all that was collected until the switch."""
+"""Learns one surrogate, at the switch, from the predictions that were collected along the run."""
 
 import copy
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 class SnapshotLearning:
-    """Stores predictions at the `surrogate_snapshots` times, and learns once, at the start of the surrogate.
+    """Stores predictions `surrogate_snapshots` times, and learns once, at the start of the surrogate.
 
     Args:
-        trainer: whose callback decides when.
-        learner: of the surrogate.
+        trainer: the trainer. Its callback decides when to store and to learn.
+        learner: the learner of the surrogate.
 
     Attributes:
         learns: whether a surrogate is still to be learned.
-        report: of the one that was.
+        report: the report on the surrogate that was learned; None if none was.
     """
 
     def __init__(self, trainer: Any, learner: SurrogateLearner):
@@ -50,11 +50,11 @@ class SnapshotLearning:
 
     @property
     def reads_outputs(self) -> bool:
-        """Whether predictions are made from the outputs for the present batch."""
+        """Whether to make predictions from the outputs for the current batch."""
         return self.trainer.args.surrogate_predictions == "forced" and self._collects
 
     def before_step(self, model: torch.nn.Module) -> Learned | None:
-        """What was learned before this step, if anything was."""
+        """The surrogate that was learned before this step; None if none was."""
         trainer = self.trainer
         if self.learns and trainer.reloss_callback.should_learn(trainer.args, trainer.state):
             return self.learn()
@@ -77,7 +77,7 @@ class SnapshotLearning:
 
     @torch.no_grad()
     def after_forward(self, outputs: Any, inputs: dict[str, Any]) -> None:
-        """Store the predictions of a batch, and corrupted ones beside them."""
+        """Store the predictions of a batch, and corrupted copies of them."""
         candidate, task = self._candidate, self.trainer.task
         places = self.store.reserve(candidate.id, task.batch_size(inputs))
         if places:
@@ -85,10 +85,10 @@ class SnapshotLearning:
             self.store.add(task.forced_predictions(outputs, inputs, (candidate, candidate.corrupted()), seeds))
 
     def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> SurrogateLoss:
-        """Make predictions of a batch as they will be made, score and learn from them; keep nothing.
+        """Predict a batch, score the predictions and learn from them, in the same way as later. Keep nothing.
 
         Returns:
-            A surrogate of which nothing is learned.
+            A surrogate that has learned nothing.
         """
         task, candidate = self.trainer.task, Candidate(0)
         with torch.no_grad():
@@ -106,17 +106,17 @@ class SnapshotLearning:
         return copy.deepcopy(self.learner.surrogate)
 
     def finish(self, model: torch.nn.Module) -> None:
-        """Nothing is left to do when the run is over."""
+        """Do nothing at the end of the run."""
 
     def save(self, checkpoint: Path | None) -> None:
-        """Into a checkpoint; all processes have to call it, those that do not write it with None."""
+        """Save into a checkpoint. All processes have to call this; those that do not write it pass None."""
         everything = self.store.gather()
         if checkpoint is not None:
             save_predictions(self.trainer.args, everything.predictions())
             RunState(self.learns, self.report).save(checkpoint, everything)
 
     def load(self, checkpoint: Path, has_surrogate: bool) -> None:
-        """What a checkpoint holds; nothing of one of the plain Trainer."""
+        """Load from a checkpoint. A checkpoint of the plain Trainer holds nothing to load."""
         self.learns = self.learns and not has_surrogate
         state = RunState.load(checkpoint, self.store)
         if state is not None:
@@ -132,7 +132,7 @@ class SnapshotLearning:
 
     def _collect_generated(self, model: torch.nn.Module) -> None:
         trainer, candidate = self.trainer, self._candidate
-        if self.store.seen(candidate.id):  # done in an earlier micro-batch of this step
+        if self.store.seen(candidate.id):  # an earlier micro-batch of this step has done it
             return
         size = min(trainer.args.surrogate_snapshot_size, len(trainer.surrogate_dataset))
         self.store.reserve(candidate.id, size)

@@ -1,4 +1,4 @@
-"""To the hub and back, each failure told in one sentence."""
+"""Uploads to and downloads from the hub. One sentence tells each failure."""
 
 from pathlib import Path
 
@@ -7,19 +7,19 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of the client underneath: requests or httpx
+    HTTPError,  # the error of the client underneath, requests or httpx
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-# Surrogates that come with the package, each in a folder of its name.
+# The surrogates that come with the package. Each has a folder with its name.
 SHIPPED = Path(__file__).parent / "shipped"
 _NO_ACCESS = "it does not exist, or is private: pass token=, or log in with `hf auth login`"
 
 
 def fetch(name_or_path: str | Path, file: str, revision: str | None = None, token: str | None = None) -> Path:
-    """One file of a surrogate: of one that comes with the package, in a folder, or on the hub.
+    """One file of a surrogate that comes with the package, is in a folder, or is on the hub.
 
     Raises:
         ValueError: there is no such file.
@@ -38,7 +38,7 @@ def download(repo_id: str, file: str, revision: str | None = None, token: str | 
     """The local copy of one file of a repository.
 
     Raises:
-        ValueError: it could not be had; the message says why and what to do.
+        ValueError: the download failed. The message says why and what to do.
     """
     try:
         return Path(hf_hub_download(repo_id, file, revision=revision, token=token))
@@ -49,7 +49,7 @@ def download(repo_id: str, file: str, revision: str | None = None, token: str | 
 
 
 def read_card(repo_id: str, revision: str | None = None, token: str | None = None) -> str | None:
-    """The `README.md` of a repository; None where there is none, or no such repository."""
+    """The `README.md` of a repository; None if the file or the repository is missing."""
     try:
         if not HfApi(token=token).file_exists(repo_id, "README.md", revision=revision):
             return None
@@ -67,13 +67,13 @@ def upload(
     revision: str | None = None,
     commit_message: str = "Upload surrogate",
 ) -> str:
-    """Make the repository, and the branch, where they are missing; upload all files of the folder in one commit.
+    """Upload all files of the folder in one commit. Make the repository and the branch if they are missing.
 
     Returns:
         The address of the repository.
 
     Raises:
-        ValueError: it failed, and nothing was changed in the repository's files; the message says why.
+        ValueError: the upload failed and changed no file of the repository. The message says why.
     """
     api = HfApi(token=token)
     try:

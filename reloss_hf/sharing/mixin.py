@@ -1,4 +1,4 @@
-"""What makes a thing that can be saved to a folder one that can be shared on the hub, with a card."""
+"""Adds sharing on the hub, with a card, to a class that can be saved to a folder."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from .model_card import CARD_NAME, write_model_card
 
 
 class HubMixin:
-    """Adds `push_to_hub` to a class that has `save_pretrained` and what `model_card.Described` names."""
+    """Adds `push_to_hub` to a class that has `save_pretrained` and the attributes of `model_card.Described`."""
 
     def push_to_hub(
         self,
@@ -20,22 +20,21 @@ class HubMixin:
         commit_message: str = "Upload surrogate",
         card: str | None = None,
     ) -> str:
-        """Upload what `save_pretrained` writes and a model card, in one commit; the repository is made where it is
-        missing.
+        """Upload the files of `save_pretrained` and a model card in one commit. Make the repository if it is missing.
 
         Args:
-            repo_id: such as `"me/reloss-sacrebleu-en-de"`.
-            private: whether a new repository is private; by default as the account is set.
-            token: one that may write; by default the one that `hf auth login` stored.
-            revision: the branch, made where it is missing; by default `main`.
-            commit_message: of the commit.
-            card: the text of a card that what was measured is merged into; by default that in the repository, if any.
+            repo_id: the name of the repository, such as `"me/reloss-sacrebleu-en-de"`.
+            private: whether a new repository is private; by default the setting of the account.
+            token: a token that may write; by default the one that `hf auth login` stored.
+            revision: the branch, which is made if it is missing; by default `main`.
+            commit_message: the message of the commit.
+            card: the text of a card to merge the measurements into; by default the card in the repository, if any.
 
         Returns:
             The address of the repository.
 
         Raises:
-            ValueError: the upload failed. The repository holds what it held before; repeat it.
+            ValueError: the upload failed and changed nothing in the repository. Repeat it.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)

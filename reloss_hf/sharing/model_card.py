@@ -1,4 +1,4 @@
-"""Model cards of surrogates: what was measured, in words, as metadata that the hub understands, and in a picture."""
+"""Model cards of surrogates: the measurements in words, as metadata for the hub, and in a picture."""
 
 import json
 import tempfile
@@ -34,7 +34,7 @@ _ABOUT_SETS = (
 
 
 class Described(Protocol):
-    """What a card needs to know of a surrogate: attributes of `SurrogateLoss`."""
+    """The attributes of a `SurrogateLoss` that a card needs."""
 
     task: str
     reads: tuple[str, ...]
@@ -47,15 +47,15 @@ class Described(Protocol):
 
 
 def write_model_card(surrogate: Described, folder: str | Path, repo_id: str | None = None) -> Path:
-    """Write `README.md` and, where held-out groups are known and matplotlib is there, their plot into `folder`.
+    """Write `README.md` into `folder`. If held-out groups are known and matplotlib is installed, write their plot, too.
 
-    A `README.md` that is there is merged: its text outside of the generated part stays, and so do its licence, its
-    tags and all metadata that is not generated.
+    An existing `README.md` is merged: its text outside of the generated part stays, and so do its licence, its tags and
+    all metadata that is not generated.
 
     Args:
-        surrogate: what the card is about; all it says comes from `info` and `held_out`.
-        folder: where `save_pretrained` wrote.
-        repo_id: for the lines that show how to load it.
+        surrogate: the surrogate. All facts of the card come from its `info` and `held_out`.
+        folder: the folder that `save_pretrained` wrote.
+        repo_id: the hub id for the lines that show how to load it.
 
     Returns:
         The path of the card.
@@ -74,7 +74,7 @@ def write_model_card(surrogate: Described, folder: str | Path, repo_id: str | No
 
 
 def report_of(surrogate: Described) -> LearningReport:
-    """The report of the learning, from `info`."""
+    """The learning report, from `info`."""
     fields = LearningReport.__dataclass_fields__
     return LearningReport(**{name: value for name, value in surrogate.info.items() if name in fields})
 
@@ -110,7 +110,7 @@ def metadata_of(surrogate: Described) -> dict[str, Any]:
 
 
 def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: bool = False) -> str:
-    """The generated part of the card, Markdown."""
+    """The generated part of the card, in Markdown."""
     info, name = surrogate.info, type(surrogate).__name__
     metric = info.get("metric")
     about = f", and {surrogate.about}" if surrogate.about else ""
@@ -134,7 +134,7 @@ def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: b
 
 
 def merge_card(old: str | None, generated: str, metadata: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The text of a card whose generated part is replaced, or appended where it has none, and its new metadata."""
+    """The text of a card with its generated part replaced, or appended if it has none, and its new metadata."""
     block = f"{_BEGIN}\n\n{generated}\n\n{_END}"
     if old is None:
         return block + "\n", metadata
@@ -194,14 +194,14 @@ def _groups_of(info: dict[str, Any]) -> str:
 
 
 def _correlations(info: dict[str, Any]) -> dict[str, str]:
-    """The endings of their keys in `info`, and what they are over."""
+    """The scope of each correlation, by the ending of its key in `info`."""
     if info.get("same_examples"):
         return {"": "candidates of the same examples"}
     return {"": "all groups", "_within": "within a candidate"}
 
 
 def _transfer(rows: list[dict[str, Any]], base_loss_name: str) -> list[str]:
-    """What it was not learned from, and how it orders that; each loss as all groups / within a candidate."""
+    """A table of how it orders predictions that it was not learned from: over all groups / within a candidate."""
     return [
         "On predictions that it was not learned from:",
         "",

@@ -1,4 +1,4 @@
-"""Pictures of losses against the metric. They need matplotlib."""
+"""Plots losses against the metric. Needs matplotlib."""
 
 import io
 import math
@@ -17,7 +17,7 @@ _MOST_COLUMNS = 3
 
 @dataclass
 class Panel:
-    """One loss of some groups: `losses` has shape `(groups,)`."""
+    """One loss on some groups. `losses` has shape `(groups,)`."""
 
     name: str
     losses: Tensor
@@ -25,7 +25,7 @@ class Panel:
 
 
 def plot_held_out(groups: HeldOutGroups, report: LearningReport, base_loss_name: str = "cross-entropy") -> "Figure":
-    """The metric of held-out groups against the loss before the switch and against the surrogate."""
+    """Plot the metric of held-out groups against the loss before the switch and against the surrogate."""
     same = report.same_examples
     base, own = (
         spearman_title(overall, None if same else within)
@@ -51,15 +51,15 @@ def plot_against_metric(
     of: str = " of a group",
     colours: str = "candidate, early to late",
 ) -> "Figure":
-    """The metric of groups against each of several losses, a colour for each candidate that predicted them.
+    """Plot the metric of groups against each of several losses, with a colour for each candidate.
 
     Args:
-        panels: what to draw, one loss in each.
-        metric: of the groups, shape `(groups,)`; higher is better.
-        candidates: who made the predictions of a group, likewise.
-        metric_name: for the axis.
-        of: what a point is, after the names on the axes.
-        colours: what a colour is.
+        panels: the losses to draw, one in each panel.
+        metric: the metric of the groups, shape `(groups,)`; higher is better.
+        candidates: the candidate that made the predictions of each group, shape `(groups,)`.
+        metric_name: the name of the metric for the axis.
+        of: the meaning of a point, which follows the names on the axes.
+        colours: the meaning of the colours.
     """
     rows, columns = grid(len(panels))
     figure = new_figure(3.7 * columns + 0.8, 3.4 * rows)
@@ -85,7 +85,7 @@ def to_png(figure: "Figure") -> bytes:
 
 
 def grid(panels: int) -> tuple[int, int]:
-    """Rows and columns for so many panels."""
+    """The numbers of rows and columns for so many panels."""
     rows = math.ceil(panels / _MOST_COLUMNS)
     return rows, math.ceil(panels / rows)
 

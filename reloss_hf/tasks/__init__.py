@@ -1,4 +1,4 @@
-"""Tasks: a folder each, named here."""
+"""The tasks. Each has a folder, and this module names them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,16 +16,16 @@ from .token_sequence.task import TokenSequenceTask
 
 TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask)
 
-# Of all models with a head that transformers knows.
+# The classes of all models with a head that transformers knows.
 _KNOWN_CLASSES = class_names(*(name for name in dir(modeling_auto) if name.startswith("MODEL_FOR_")))
 
 
 def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | None:
-    """The task of a name, or else that which the class of a model tells, or of what it wraps; None where transformers
-    does not know the class.
+    """The task with this name. Without a name it is the task of the model's class, or of the class of the model that it
+    wraps. None if transformers does not know the class.
 
     Raises:
-        ValueError: there is no task of that name, or the model is of a class for none of the tasks, or for several.
+        ValueError: no task has this name, or the class of the model is for none of the tasks, or for several.
     """
     if name is not None:
         return task_named(name)
@@ -35,17 +35,17 @@ def task_for(model: torch.nn.Module, name: str | None = None) -> type[Task] | No
             return found
         if is_known_as(module, _KNOWN_CLASSES):
             raise ValueError(
-                f"model={type(module).__name__} neither {' nor '.join(task.does for task in TASKS)}: there is no "
-                f"surrogate for it; the tasks are {_names()}"
+                f"model={type(module).__name__} neither {' nor '.join(task.does for task in TASKS)}, so there is no "
+                f"surrogate for it: pass a model for one of the tasks {_names()}"
             )
     return None
 
 
 def task_named(name: str) -> type[Task]:
-    """The task of this name.
+    """The task with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no task has this name.
     """
     found = next((task for task in TASKS if task.name == name), None)
     if found is None:
@@ -54,17 +54,17 @@ def task_named(name: str) -> type[Task]:
 
 
 def task_of_batch(model: torch.nn.Module, outputs: Any, inputs: Inputs) -> type[Task]:
-    """The task that the names and shapes of a model's outputs and labels tell.
+    """The task that fits the names and shapes of a model's outputs and labels.
 
     Raises:
-        ValueError: none does, or several.
+        ValueError: no task fits, or several do.
     """
     found = _only(type(model).__name__, [task for task in TASKS if task.fits(outputs, inputs)])
     if found is None:
         names = sorted(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
         raise ValueError(
             f"model={type(model).__name__} with outputs {names} for a batch of {sorted(inputs)} fits none of the tasks "
-            f"{_names()}: there is no surrogate for it; pass task= if it is one of these"
+            f"{_names()}, so there is no surrogate for it: pass task= if it is one of these"
         )
     return found
 
@@ -73,12 +73,12 @@ def task_of_features(names: Iterable[str]) -> type[Task]:
     """The task whose losses read these features.
 
     Raises:
-        ValueError: none does.
+        ValueError: no task has such losses.
     """
     names = set(names)
     found = next((task for task in TASKS if set(task.hand_made[0].reads) <= names), None)
     if found is None:
-        raise ValueError(f"the predictions hold {sorted(names)}, which the losses of no task read: {_names()}")
+        raise ValueError(f"the predictions hold {sorted(names)}, but no loss of the tasks {_names()} reads these")
     return found
 
 
@@ -93,14 +93,14 @@ def named_metrics() -> dict[str, NamedMetric]:
 
 
 def columns_of_tasks() -> list[str]:
-    """The columns of data sets that some task makes features from and models do not take."""
+    """The columns of data sets that a task makes features from and that models do not take."""
     return list(dict.fromkeys(name for task in TASKS for name in task.columns))
 
 
 def _only(model: str, tasks: list[type[Task]]) -> type[Task] | None:
     if len(tasks) > 1:
         raise ValueError(
-            f"model={model} fits several tasks, {[task.name for task in tasks]}: pass the one that is meant as task="
+            f"model={model} fits several tasks, {[task.name for task in tasks]}: pass the right one as task="
         )
     return tasks[0] if tasks else None
 

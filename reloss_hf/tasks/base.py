@@ -1,4 +1,4 @@
-"""What a task has to offer: how predictions, and the features that surrogates read, come out of a model."""
+"""The base of all tasks. A task turns the outputs of a model into predictions and into the features of surrogates."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,18 @@ from ..surrogate import SurrogateLoss
 from .models import arguments_of, as_in_evaluation, loss_of, named_outputs, same, tokenizer_of
 
 Inputs = dict[str, Any]
-# What `Trainer.compute_loss(model, inputs, return_outputs=True)` gives: the loss and the outputs.
+# Like `Trainer.compute_loss(model, inputs, return_outputs=True)`: returns the loss and the outputs.
 LossAndOutputs = tuple[Tensor, Any]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Which candidate makes a prediction: the model at one time of its training, or a corruption of it.
+    """The maker of a prediction: the model at one time of its training, or a corruption of it.
 
     Attributes:
         number: counts the times at which predictions are collected, from 0.
-        corruption: the share of the predicted units that are changed, 0 to 1; 0 leaves the prediction as it is.
-        improve: whether units are changed to the reference's, rather than away from it.
+        corruption: the share of the predicted units that are changed, 0 to 1; 0 changes nothing.
+        improve: whether units are changed to those of the reference, or away from them.
     """
 
     number: int
@@ -34,26 +34,26 @@ class Candidate:
 
     @property
     def id(self) -> int:
-        """What `Predictions.candidates` holds: 0 and above for the model's own predictions, negative for others."""
+        """The value in `Predictions.candidates`: 0 and above for the model's own predictions, negative for others."""
         return -1 - self.number if self.corruption else self.number
 
     def corrupted(self) -> "Candidate":
-        """A corruption of this candidate. Its strength is spread evenly over (0, 0.8) as `number` grows, and every
-        other one improves the predictions instead of spoiling them."""
+        """A corruption of this candidate. As `number` grows, the strengths spread evenly over (0, 0.8). Every other
+        corruption improves the predictions instead of spoiling them."""
         golden = 0.6180339887
         return Candidate(self.number, 0.8 * ((self.number + 1) * golden % 1), improve=self.number % 2 == 1)
 
 
 @dataclass(frozen=True)
 class NamedMetric:
-    """A metric that users name, and that needs no download.
+    """A metric that users can name and that needs no download.
 
     Attributes:
-        load: makes it; its keywords are the metric's options.
-        main_key: the number of its result that it is known for, where it has several.
-        replaces_module: whether an `evaluate` module of that name is computed by it, too.
+        load: makes the metric; its keywords are the metric's options.
+        main_key: the main number of its result, if the result has several.
+        replaces_module: whether it also replaces the `evaluate` module of that name.
         lower_is_better: whether it is an error rate.
-        options_of_module: how that module calls those of its options that `load` calls otherwise.
+        options_of_module: maps the options of that module to the keywords of `load`, if their names differ.
     """
 
     load: Callable[..., LoadedMetric]
@@ -64,24 +64,24 @@ class NamedMetric:
 
 
 class Task(ABC):
-    """A kind of model output, its features and its decoding. One for each trainer.
+    """A kind of model output, with its features and its decoding. Each trainer has one task.
 
     Attributes:
-        name: matches `SurrogateLoss.task`.
-        does: what a model of this task does, as a verb: for errors.
-        columns: of the data set, that features are made from and the model does not take.
-        own_output: the features for which the model has to decode by itself.
-        default_surrogate: the class that is learned when the user names none.
-        default_loss: that of the loss, as it is written, where the user names no metric and so nothing is learned.
+        name: the name of the task, as in `SurrogateLoss.task`.
+        does: what a model of this task does, as a verb; for error messages.
+        columns: columns of the data set that features are made from and that the model does not take.
+        own_output: the features that need the model to decode by itself.
+        default_surrogate: the class to learn if the user names none.
+        default_loss: the class of the loss after the switch if the user names no metric. It learns nothing.
         hand_made: the losses that a diagnosis compares; the first is the loss before the switch.
-        metrics: those that need no download, by name.
+        metrics: the metrics that need no download, by name.
         group_size: how many examples the metric is computed on at once while a surrogate is learned.
-        needs_processing_class: whether predictions are decoded by it.
-        reads_logits_and_labels_alone: whether features are made from these two, without the other inputs.
+        needs_processing_class: whether decoding predictions needs the processing class.
+        reads_logits_and_labels_alone: whether features need only logits and labels, and no other inputs.
         labels: the names of the labels in a batch.
         logits: the names of the outputs that features are made from, in the order of a tuple.
-        processing_class: the tokenizer, also where a processor that has one is given; None where there is none.
-        keeps_labels: whether the model needs the labels to give the logits that it gives with them.
+        processing_class: the tokenizer, or the tokenizer of the given processor; None if there is none.
+        keeps_labels: whether the logits of the model change if it is not given labels.
     """
 
     name: ClassVar[str]
@@ -106,12 +106,12 @@ class Task(ABC):
         self._has_met = False
 
     def of(self, model: torch.nn.Module) -> "Task":
-        """The same task of another model."""
+        """The same task for another model."""
         return type(self)(model, self._given)
 
     @property
     def base_loss_name(self) -> str:
-        """What the loss before the switch is called."""
+        """The name of the loss before the switch."""
         return self.hand_made[0].base_loss_name
 
     @property
@@ -121,7 +121,7 @@ class Task(ABC):
 
     @classmethod
     def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
-        """The hand-made losses, made for features like these."""
+        """The hand-made losses, built for such features."""
         return [loss() for loss in cls.hand_made]
 
     @classmethod
@@ -132,21 +132,21 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
-        """Whether the names and shapes of a batch's outputs and labels are those of this task: asked where no class
-        says."""
+        """Whether the names and shapes of a batch's outputs and labels fit this task. It decides if the class of the
+        model does not."""
 
     @classmethod
     def decodes_for(cls, surrogate: SurrogateLoss) -> bool:
-        """Whether the model has to decode by itself for what the loss reads."""
+        """Whether the loss reads features for which the model has to decode by itself."""
         return not set(cls.own_output).isdisjoint(surrogate.reads)
 
     def collator(self, data_collator: Callable) -> Callable:
-        """The data collator, made fit for the columns of this task."""
+        """The data collator, adapted to the columns of this task."""
         return data_collator
 
     @abstractmethod
     def require_labels(self, inputs: Inputs) -> None:
-        """Raises ValueError where the batch holds no labels to learn from."""
+        """Raises ValueError if the batch has no labels to learn from."""
 
     @abstractmethod
     def batch_size(self, inputs: Inputs) -> int:
@@ -158,15 +158,14 @@ class Task(ABC):
 
     @abstractmethod
     def weight(self, inputs: Inputs) -> Tensor:
-        """How much a micro-batch counts in its batch, a scalar: what its examples add to `SurrogateLoss.weights`."""
+        """The weight of a micro-batch in its batch, a scalar: the sum of `SurrogateLoss.weights` over its examples."""
 
     def meet(self, model: torch.nn.Module, inputs: Inputs) -> None:
-        """Find out, from the first batch with labels, what the class of the model does not tell: whether it gives the
-        same logits without labels. It costs two forward passes, and none where `knows(model)` says that the class
-        does.
+        """Find out from the first batch with labels whether the model gives the same logits without labels. This takes
+        two forward passes, and none if `knows(model)` says that the class of the model tells it.
 
         Raises:
-            ValueError: the outputs are none that this task can read.
+            ValueError: this task cannot read the outputs.
         """
         if self._has_met or any(inputs.get(name) is None for name in self.labels):
             return
@@ -177,51 +176,51 @@ class Task(ABC):
                 try:
                     plain = named_outputs(model(**self.without_labels(inputs)), self.logits).values()
                     self.keeps_labels |= not same(named_outputs(labelled, self.logits).values(), plain)
-                except Exception:  # whatever a forward of the user's own raises that reckons with labels
+                except Exception:  # a forward of the user's own may need labels and raise anything
                     self.keeps_labels = True
             self.look_at(labelled, inputs)
         self._has_met = True
 
     @classmethod
     def knows(cls, model: torch.nn.Module) -> bool:
-        """Whether the class of the model tells all that `meet` finds out."""
+        """Whether the class of the model tells all that `meet` would find out."""
         return False
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
-        """What a task wants to know from the first batch and its outputs, without dropout."""
+        """Read from the first batch, and its outputs without dropout, what the task needs to know."""
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
-        """Tell a given loss what it has to know of the training data.
+        """Give a loss the facts that it needs about the training data.
 
         Args:
-            surrogate: changed in place.
-            labels: gives the labels of all training examples.
+            surrogate: the loss, changed in place.
+            labels: returns the labels of all training examples.
         """
 
     def base_loss(
         self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
     ) -> LossAndOutputs:
-        """The loss before the switch, the mean of the micro-batch, and the outputs. The model's own, unless a task says
-        otherwise; 0 where nothing counts, of which the mean is not a number.
+        """The loss before the switch, the mean over the micro-batch, and the outputs. It is the model's own loss unless
+        a task says otherwise. It is 0 if no example counts, where a mean would be NaN.
 
         Args:
-            model_loss: gives the model's own.
-            model: that is trained.
-            inputs: of a micro-batch.
+            model_loss: returns the model's own loss and the outputs.
+            model: the model to train.
+            inputs: the micro-batch.
         """
         loss, outputs = model_loss(model, self.for_model(inputs))
         nothing_counts = self.weight(inputs).to(loss.device) == 0
         return torch.where(nothing_counts, loss.nan_to_num(nan=0.0), loss), outputs
 
     def without_labels(self, inputs: Inputs) -> Inputs:
-        """Model inputs that give the same logits, but make the model compute no loss of its own, where it can do
-        without labels."""
+        """Model inputs that give the same logits. They have no labels, so the model computes no loss of its own, unless
+        it needs the labels."""
         if self.keeps_labels:
             return self.for_model(inputs)
         return {name: value for name, value in self.for_model(inputs).items() if name not in self.labels}
 
     def with_logits(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> Any:
-        """The outputs, or, where the model gave no logits beside its loss, those of a forward pass without labels."""
+        """The outputs. If the model gave no logits beside its loss, those of a forward pass without labels."""
         if all(logits is not None for logits in named_outputs(outputs, self.logits).values()):
             return outputs
         if self.keeps_labels or loss_of(outputs) is None:
@@ -231,17 +230,16 @@ class Task(ABC):
         return outputs
 
     def require_tokenizer(self, given: Any) -> None:
-        """Raises ValueError where what was given as `processing_class` is no tokenizer and has none, so that nothing
-        can be decoded."""
+        """Raises ValueError if the given `processing_class` is no tokenizer and has none, because decoding needs a
+        tokenizer."""
         if self.processing_class is None:
             name = None if given is None else type(given).__name__
             raise ValueError(
-                f"processing_class={name}, but predictions have to be decoded: pass the tokenizer, or a processor that "
-                "has one"
+                f"processing_class={name} cannot decode predictions: pass the tokenizer, or a processor that has one"
             )
 
     def for_model(self, inputs: Inputs) -> Inputs:
-        """What the model takes of a batch: not the columns of this task, nor what its `forward` does not know."""
+        """The part of a batch that the model takes: no columns of this task, and no arguments unknown to `forward`."""
         known = set(inputs) if self._arguments is None else self._arguments
         return {name: value for name, value in inputs.items() if name in known and name not in self.columns}
 
@@ -249,26 +247,27 @@ class Task(ABC):
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        """The named features, and those of the loss before the switch, differentiable, from the outputs for a batch."""
+        """The named features, and those of the loss before the switch, from the outputs for a batch. They are
+        differentiable."""
 
     @abstractmethod
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
-        """Predictions of the first `len(seeds)` examples from the outputs at hand, with no further forward pass, by one
-        candidate after the other. Where chance corrupts them, `uniform_draws(seeds, ...)` is it."""
+        """Predictions of the first `len(seeds)` examples from the given outputs, without a further forward pass, by one
+        candidate after the other. Draw random corruptions from `uniform_draws(seeds, ...)`."""
 
     def generated_predictions(
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
     ) -> Predictions:
-        """Predictions that the model decodes by itself: of tasks whose models do."""
+        """Predictions that the model decodes by itself, for tasks whose models can."""
         raise NotImplementedError
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
-        """Raises ValueError where the model cannot decode by itself, as `surrogate_predictions="generate"` wants, or a
-        loss that reads these features. This method always does; a task whose models decode overrides it."""
+        """Raises ValueError if the model cannot decode by itself. `surrogate_predictions="generate"` needs this, and so
+        do losses that read such features. This method always raises; a task whose models decode overrides it."""
         raise ValueError(
-            f"a model that {self.does} generates nothing: its outputs are its prediction; pass "
+            f"a model that {self.does} generates nothing: its outputs are its prediction, so pass "
             "surrogate_predictions='forced'"
         )
 
@@ -277,21 +276,21 @@ class Task(ABC):
         if missing:
             names = sorted(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
             raise ValueError(
-                f"the model's output has no {missing}, only {names}: a loss of the task {self.name!r} is made from "
-                f"{list(self.logits)}; return them beside the loss, also in training"
+                f"the model's output has no {missing}, only {names}: a loss of the task {self.name!r} needs "
+                f"{list(self.logits)}, so return them beside the loss, also in training"
             )
 
     @abstractmethod
     def sample_pair(self) -> tuple[Any, Any]:
-        """A prediction and a reference in the form that `Predictions` holds, to try a metric on."""
+        """A prediction and a reference in the format of `Predictions`, to try a metric on."""
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
-        """Raises where the metric cannot score groups of what this task predicts on the data set that is trained on."""
+        """Raises an error if the metric cannot score groups of this task's predictions for the training data."""
         prediction, reference = self.sample_pair()
         metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
 
 
 def uniform_draws(seeds: Sequence[int], count: int) -> Tensor:
-    """Numbers in [0, 1), shape `(len(seeds), count)`: a row depends on its own seed alone, and not on the batch."""
+    """Random numbers in [0, 1), shape `(len(seeds), count)`. A row depends only on its own seed."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.rand(count, generator=generator) for generator in generators])

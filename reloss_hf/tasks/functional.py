@@ -1,4 +1,4 @@
-"""Small functions that the losses of several tasks are made of."""
+"""Small functions that the losses of several tasks share."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ _MIN_LOG_ODDS = -30.0
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the last dimension where `mask` holds; 0 where it holds nowhere."""
+    """Mean over the entries of the last dimension that `mask` marks; 0 if it marks none."""
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of any model and its processing class, whatever the task."""
+"""Facts about any model and its processing class, for all tasks."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +12,10 @@ from transformers.models.auto import modeling_auto
 
 
 def named_outputs(outputs: Any, names: Sequence[str]) -> dict[str, Tensor | None]:
-    """These outputs of a model, None where it has none of that name.
+    """These outputs of a model; None for each name that it does not have.
 
-    They are taken by name from a `ModelOutput` or a dict. In a tuple they come in this order, after the loss, which is
-    a number and may be missing: the first of them is the first tensor with two dimensions at least.
+    A `ModelOutput` or a dict has them by name. In a tuple they come in this order, after the loss. The loss is a number
+    and may be missing, so the first output is the first tensor with at least two dimensions.
     """
     if hasattr(outputs, "keys"):
         return {name: outputs.get(name) for name in names}
@@ -29,14 +29,14 @@ def named_outputs(outputs: Any, names: Sequence[str]) -> dict[str, Tensor | None
 
 
 def loss_of(outputs: Any) -> Tensor | None:
-    """The loss that a model gives with labels: under `"loss"`, or before the other outputs."""
+    """The loss that a model returns if it is given labels: under `"loss"`, or before the other outputs."""
     if isinstance(outputs, (tuple, list)):
         return outputs[0] if outputs and isinstance(outputs[0], Tensor) and not _is_matrix(outputs[0]) else None
     return named_outputs(outputs, ["loss"])["loss"]
 
 
 def model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The model, then what it wraps: by PEFT, or as its only child."""
+    """The model, then the model that it wraps: by PEFT, or as its only child."""
     while True:
         yield model
         children = list(model.children())
@@ -49,7 +49,7 @@ def model_and_wrapped(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
 
 
 def arguments_of(model: torch.nn.Module) -> frozenset[str] | None:
-    """What `forward` of the model, or of that which PEFT has wrapped, can be called with; None where with anything."""
+    """The arguments of `forward` of the model, or of the model inside PEFT; None if it takes any argument."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     parameters = inspect.signature(model.forward).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -63,18 +63,18 @@ def takes(model: torch.nn.Module, argument: str) -> bool:
 
 
 def learns_prompts(model: torch.nn.Module) -> bool:
-    """Whether PEFT puts a learned prompt or prefix before what the model reads."""
+    """Whether PEFT puts a learned prompt or prefix before the input of the model."""
     return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
 
 
 def prompt_has_logits(model: torch.nn.Module) -> bool:
-    """Whether a prompt that PEFT has the model learn stands among its input, so that logits come of it, too."""
+    """Whether a prompt learned by PEFT is part of the input, so that the model returns logits for it, too."""
     configs = getattr(model, "peft_config", {}).values()
     return any(config.is_prompt_learning and config.peft_type in ("PROMPT_TUNING", "P_TUNING") for config in configs)
 
 
 def tokenizer_of(processing_class: Any) -> Any:
-    """The tokenizer: that of a processor; None of a feature extractor or an image processor, which have none."""
+    """The tokenizer, or the tokenizer of a processor. None for a feature extractor or an image processor."""
     if isinstance(processing_class, PreTrainedTokenizerBase):
         return processing_class
     within = getattr(processing_class, "tokenizer", None)
@@ -95,12 +95,12 @@ def class_names(*mappings: str) -> frozenset[str]:
 
 
 def is_known_as(module: torch.nn.Module, names: frozenset[str]) -> bool:
-    """Whether the module is of one of these classes, or of a subclass."""
+    """Whether the module belongs to one of these classes, or to a subclass."""
     return any(parent.__name__ in names for parent in type(module).__mro__)
 
 
 def is_one_of(module: torch.nn.Module, names: frozenset[str]) -> bool:
-    """Whether the module, or what PEFT has wrapped, is of one of these classes of transformers, and of no subclass."""
+    """Whether the module, or the one inside PEFT, is of one of these classes of transformers, and of no subclass."""
     module = module.get_base_model() if hasattr(module, "get_base_model") else module
     return type(module).__name__ in names and type(module).__module__.startswith("transformers.")
 
@@ -118,7 +118,7 @@ def same(left: Iterable[Tensor | None], right: Iterable[Tensor | None]) -> bool:
 
 @contextmanager
 def forked_random_state() -> Iterator[None]:
-    """The random state of torch, also that of the GPU in use, is afterwards as it was before."""
+    """Restores the random state of torch afterwards, also on the GPU in use."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         yield
@@ -126,7 +126,7 @@ def forked_random_state() -> Iterator[None]:
 
 @contextmanager
 def as_in_evaluation(model: torch.nn.Module) -> Iterator[None]:
-    """No gradient and no dropout, and afterwards each module and the random state as they were."""
+    """Turns off gradients and dropout. Restores each module and the random state afterwards."""
     training = [module for module in model.modules() if module.training]
     with torch.no_grad(), forked_random_state():
         model.eval()

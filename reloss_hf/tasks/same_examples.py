@@ -1,4 +1,4 @@
-"""What a task has to offer beside, where a surrogate is learned from candidates of the same examples."""
+"""The base of tasks that learn a surrogate from candidates of the same examples."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,38 +11,38 @@ from .base import Task
 
 
 class CandidateTask(Task):
-    """A task whose predictions can be perturbed, and decoded, from their features alone. A surrogate is learned from
-    candidates of the same examples, at the switch and again after it; no snapshots are collected before."""
+    """A task that can perturb and decode predictions from their features alone. It learns a surrogate from candidates
+    of the same examples, at the switch and again after it. It collects no snapshots before the switch."""
 
     @staticmethod
     @abstractmethod
     def perturbed(
         features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
     ) -> dict[str, Tensor]:
-        """`count` copies of the features of some examples, one after the other, each perturbed in a way of its own: as
-        another training might change them, or so many times as strongly."""
+        """`count` copies of the features of some examples, one after the other. Each is perturbed in its own way, as
+        another training might change them, scaled by `strength`."""
 
     @staticmethod
     @abstractmethod
     def decode(features: dict[str, Tensor]) -> Tensor:
-        """Predictions in the metric's format, a row for each example."""
+        """Predictions in the metric's format, one row for each example."""
 
     @staticmethod
     @abstractmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        """A surrogate to be learned, made for features like these."""
+        """A new surrogate to learn, built for such features."""
 
     @abstractmethod
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of a metric while a surrogate is learned: those given, and what has to be the same in all groups,
-        such as the set of classes."""
+        """The options of a metric while a surrogate is learned: the given ones, and those that must be the same in all
+        groups, such as the set of classes."""
 
     @staticmethod
     @abstractmethod
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """The same where the model is not there, but features of its predictions."""
+        """The same options, from the features of predictions instead of the model."""
 
     @abstractmethod
     def label_table(self, labels: list) -> Tensor:
-        """Which labels each example has, 0/1 of shape `(examples, C)`, from a column of a data set: so that a held-out
-        slice has all of them."""
+        """The labels of each example as 0/1, shape `(examples, C)`, from a column of a data set. A held-out slice is
+        drawn so that it has all labels."""

@@ -98,7 +98,7 @@ def test_candidates_that_the_metric_cannot_score_are_left_out():
 def test_learned_costs_are_drawn_and_written(diagnosis, learner, tmp_path):
     page = write_report(diagnosis, tmp_path, "out/predictions", "reloss diagnose").read_text(encoding="utf-8")
     assert "What each error costs" in page and "groups" not in page
-    assert "32 sets of 32 candidates of the same 512 examples" in page
+    assert "32 sets of 32 candidates of the same 256 examples" in page
     for picture in ("losses_against_metric.png", "weights.png", "costs.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert list(diagnosis.losses[-1].costs) == ["miss", "false alarm"]
@@ -122,8 +122,16 @@ def test_all_classes_are_named_to_a_metric_that_averages_over_them():
         assert learner.surrogate.info["metric_options"].keys() == expected.keys()
 
 
+def test_costs_of_another_number_of_classes_are_refused(learner):
+    features = {"logits": torch.zeros(3, 4), "labels": torch.zeros(3, dtype=torch.long)}
+    with pytest.raises(ValueError, match="these costs are of 6 classes, and the logits of 4"):
+        learner.surrogate(features)
+
+
 def test_a_loss_that_is_not_learned_is_refused_by_the_learner():
-    with pytest.raises(ValueError, match=r"'FocalLoss' cannot be learned .* FocalLoss\(...\), or learn a ClassCosts"):
+    with pytest.raises(
+        ValueError, match=r"'FocalLoss' cannot be learned .* surrogate=FocalLoss\(...\), or learn a ClassCosts"
+    ):
         CandidateLearner("accuracy", "FocalLoss")
     with pytest.raises(ValueError, match="'NgramSurrogate' cannot be learned from candidates of the same examples"):
         CandidateLearner("accuracy", "NgramSurrogate")

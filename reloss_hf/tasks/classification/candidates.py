@@ -1,4 +1,4 @@
-"""Candidates of the same examples: the logits of a model, perturbed as another training might change them."""
+"""Candidates of the same examples: a model's logits, perturbed as another training might change them."""
 
 import torch
 from torch import Tensor
@@ -6,19 +6,19 @@ from torch import Tensor
 from ...surrogate import Features
 from .losses import targets_of
 
-# In standard deviations of the logits; measured in benchmarks/classification.py.
+# These are in standard deviations of the logits; benchmarks/classification.py measures them.
 _SCALE = 0.3
 
 
 def perturbed(features: Features, count: int, generator: torch.Generator, strength: float = 1.0) -> Features:
-    """`count` copies of some examples, one after the other, each with a shift of each class and of all, a step to the
-    gold label or away from it, and noise of each example.
+    """`count` copies of some examples, one after the other. Each copy has a shift of each class and of all classes, a
+    step to the gold label or away from it, and noise of each example.
 
     Args:
         features: `logits` and `labels` of `n` examples.
-        count: of copies.
-        generator: draws them.
-        strength: 1, or more where so little changes no prediction.
+        count: number of copies.
+        generator: draws the perturbations.
+        strength: factor of the perturbations. It is 1, or more if 1 changes no prediction.
 
     Returns:
         The features of `count · n` examples.
@@ -32,7 +32,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
 
     targets = targets_of(features)
     gold = 2 * targets - 1 if several else targets - 1 / classes
-    shift = normal(count, 1, classes) + (normal(count, 1, 1) if several else 0)  # a common one moves no arg-max
+    shift = normal(count, 1, classes) + (normal(count, 1, 1) if several else 0)  # a common shift moves no arg-max
     step = 0.5 * (normal(count, 1, 1) + normal(count, 1, classes)) * gold
     noise = 0.5 * normal(count, 1, 1).abs() * normal(count, examples, classes)
     spread = logits.std(0).mean() if several else (logits - logits.mean(1, keepdim=True)).std()

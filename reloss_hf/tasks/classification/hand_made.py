@@ -1,6 +1,6 @@
-"""Losses on classes that people write by hand, under their usual names. Nothing of them is learned.
+"""Losses on classes that people write by hand, under their usual names. They learn nothing.
 
-Where a loss needs to know how frequent the classes are, and is not told, it counts them in the training data.
+If a loss needs the class frequencies and is not given them, it counts the classes in the training data.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from .losses import IGNORED, ClassLoss, labelled, probabilities, targets_of
 
 
 class FrequencyLoss(ClassLoss):
-    """Base of the losses that depend on how frequent the classes are.
+    """Base of the losses that depend on the class frequencies.
 
     Args:
-        frequencies: the share of the examples that have each class; None to be counted.
+        frequencies: the share of the examples that have each class. Pass None to count them.
     """
 
     def __init__(self, frequencies: Sequence[float] | None = None):
@@ -25,7 +25,7 @@ class FrequencyLoss(ClassLoss):
         self.frequencies = None if frequencies is None else [float(share) for share in frequencies]
 
     def count(self, targets: Tensor) -> None:
-        """Count the classes.
+        """Set the frequencies from the training data.
 
         Args:
             targets: 0/1, shape `(examples, C)`.
@@ -37,12 +37,12 @@ class FrequencyLoss(ClassLoss):
         """The frequencies, shape `(C,)`.
 
         Raises:
-            ValueError: they are neither given nor counted, or are of another number of classes.
+            ValueError: the frequencies are neither given nor counted, or the number of classes differs.
         """
         if self.frequencies is None or len(self.frequencies) != logits.shape[-1]:
             raise ValueError(
-                f"frequencies={self.frequencies} of {type(self).__name__} are not of the {logits.shape[-1]} classes: "
-                "pass the share of the examples that has each, or train with a ReLoss trainer, which counts them"
+                f"frequencies={self.frequencies} of {type(self).__name__} do not fit the {logits.shape[-1]} classes: "
+                "pass the share of the examples for each class, or train with a ReLoss trainer, which counts them"
             )
         return torch.tensor(self.frequencies, device=logits.device)
 
@@ -51,9 +51,9 @@ class ClassWeightedCrossEntropy(FrequencyLoss):
     """Cross-entropy in which each class weighs `frequency ** -power`, or each positive label `odds ** -power`.
 
     Args:
-        frequencies: the share of the examples that have each class; None to be counted.
+        frequencies: the share of the examples that have each class. Pass None to count them.
         power: 1 for inverse frequencies, 0.5 for their square roots.
-        weights: those of the classes, in the place of both.
+        weights: weights of the classes. They replace the two arguments above.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class ClassWeightedCrossEntropy(FrequencyLoss):
 
 
 class LogitAdjustedCrossEntropy(FrequencyLoss):
-    """Cross-entropy of logits to which `temperature` times the log-frequency (for several labels: the log-odds) of each
-    class is added.
+    """Cross-entropy of adjusted logits: `temperature` times the log-frequency of each class is added. For several
+    labels it is the log-odds.
 
     Args:
-        frequencies: the share of the examples that have each class; None to be counted.
+        frequencies: the share of the examples that have each class. Pass None to count them.
         temperature: 1 minimises the balanced error.
 
     References:
@@ -105,7 +105,7 @@ class LogitAdjustedCrossEntropy(FrequencyLoss):
 
 
 class FocalLoss(ClassLoss):
-    """Cross-entropy of each label times `(1 - p) ** gamma`, where `p` is the probability of what is right.
+    """Cross-entropy of each label times `(1 - p) ** gamma`, where `p` is the probability of the right answer.
 
     Args:
         gamma: 0 for cross-entropy.
@@ -128,10 +128,10 @@ class FocalLoss(ClassLoss):
 
 
 class LabelSmoothedCrossEntropy(ClassLoss):
-    """Cross-entropy with targets that are mixed with even ones.
+    """Cross-entropy with targets that are mixed with a uniform distribution.
 
     Args:
-        smoothing: the share of the even ones, 0 to 1.
+        smoothing: the share of the uniform distribution, 0 to 1.
     """
 
     def __init__(self, smoothing: float = 0.1):
@@ -147,13 +147,14 @@ class LabelSmoothedCrossEntropy(ClassLoss):
 
 
 class SoftF1Loss(CountedLoss, ClassLoss):
-    """One minus the F1 of a batch whose counts are sums of probabilities.
+    """One minus the soft F1 of a batch. Its counts are sums of probabilities.
 
-    It depends on the whole batch. Where that is split into micro-batches or over processes, a first pass without
-    gradient counts all of it, and each part is trained on the slope at these counts: the gradient is that of the whole.
+    It depends on the whole batch. If the batch is split into micro-batches or over processes, a first pass without
+    gradient counts all of it. Each part is then trained on the slope at these counts, so the gradient is that of the
+    whole batch.
 
     Args:
-        average: `"macro"`, the mean over classes, or `"micro"`, of all counts together.
+        average: `"macro"`, the mean over classes, or `"micro"`, the F1 of all counts together.
     """
 
     linear = False

@@ -2,15 +2,15 @@
 
 | feature | shape | meaning |
 |---|---|---|
-| `logits` | `(n, C)` | of the classes |
-| `labels` | `(n,)` or `(n, C)` | the class, -100 where there is none; or 0/1 for each of several labels |
+| `logits` | `(n, C)` | logits of the classes |
+| `labels` | `(n,)` or `(n, C)` | the class, or -100 for no class; or 0/1 for each of several labels |
 
 | loss | learned | in the batch |
 |---|---|---|
 | `ClassCosts` | the cost of a miss and of a false alarm, by class | a mean over examples |
-| `ClassCrossEntropy` | nothing | likewise |
+| `ClassCrossEntropy` | nothing | a mean over examples |
 
-The hand-made ones are in `hand_made`. More probability for a gold label never costs more, in any of them.
+The hand-made losses are in `hand_made`. None of these losses rises with the probability of a gold label.
 """
 
 from abc import abstractmethod
@@ -22,9 +22,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from ...surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 
 IGNORED = -100
-# log(1 - p) of a probability nearer to 1 than this has no gradient worth following.
+# If a probability is nearer to 1 than this, the gradient of log(1 - p) is not worth following.
 _NEAREST = 1e-6
-# The logarithm of a cost is at most so far from the mean, so that no error costs more than 40 times what others do.
+# The largest distance of a log-cost from the mean. It keeps every cost below 40 times the others.
 _LARGEST = 3.7
 
 
@@ -64,7 +64,7 @@ class ClassLoss(SurrogateLoss):
         return labelled(features["labels"]).float()
 
     def target_weights(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Of the gold labels: the probability of each, and the slope of the loss in its logit, as a share of that of
+        """The probability of each gold label, and the slope of the loss in its logit, divided by the slope of
         cross-entropy."""
         slopes = []
         for loss in (self.batch_loss, lambda given: weighted_mean(self.cross_entropy(given), self.weights(given))):
@@ -77,22 +77,22 @@ class ClassLoss(SurrogateLoss):
 
 
 class ClassCrossEntropy(ClassLoss):
-    """Cross-entropy as a loss of its own: of the class, or the mean over labels of that of each."""
+    """Cross-entropy as a loss of its own: that of the class, or the mean over several labels."""
 
     def score(self, features: Features) -> Tensor:
         return self.cross_entropy(features)
 
 
 class ClassCosts(CountedLoss, ClassLoss):
-    """What each kind of error costs: `-a_c log p_c` for a gold label `c`, `-b_c log(1 - p_c)` for any other.
+    """A cost for each kind of error: `-a_c log p_c` for a gold label `c`, `-b_c log(1 - p_c)` for any other.
 
-    A metric of counts is, near the present model, linear in its errors, so the right loss is a cost for each kind of
-    error, and the costs are the slope of the metric. The logarithm of a cost is learned as a mean, plus a slope in what
-    is counted of the class among the examples (how many have it, how many are predicted, how many of these rightly),
-    plus a small remainder of the class. So the costs of rare classes come from what all classes have in common.
+    Near the current model, a metric of counts is linear in its errors. So the right loss has a cost for each kind of
+    error, and the costs are the slope of the metric. The logarithm of a cost is learned as a sum: a mean, a slope in
+    the counts of the class among the examples (how many have it, how many are predicted, how many of these are right),
+    and a small remainder of the class. The costs of rare classes therefore come mostly from what all classes share.
 
     Args:
-        classes: how many.
+        classes: the number of classes.
 
     References:
         Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014.
@@ -110,7 +110,8 @@ class ClassCosts(CountedLoss, ClassLoss):
 
     @property
     def costs(self) -> Tensor:
-        """Of a miss and of a false alarm of each class, shape `(2, classes)`; their geometric mean is about 1."""
+        """The costs of a miss and of a false alarm of each class, shape `(2, classes)`. Their geometric mean is about
+        1."""
         average = (self.remainders * self.seen).sum(1, keepdim=True) / self.seen.sum().clamp(min=1)
         remainders = torch.where(self.seen.bool(), self.remainders, average)
         logarithms = self.means + self.slopes @ self.counts.T + remainders
@@ -121,7 +122,8 @@ class ClassCosts(CountedLoss, ClassLoss):
         return dict(zip(("miss", "false alarm"), self.costs.detach().cpu(), strict=True))
 
     def observe(self, features: Features) -> None:
-        """Count each class among the examples: standardised logarithms. A class of none of them stays at the mean."""
+        """Count each class among the examples, as standardised logarithms. A class without examples stays at the
+        mean."""
         targets = targets_of(features)
         predicted = decisions(features["logits"], features["labels"].ndim == 2)
         counted = torch.stack([targets.sum(0), predicted.sum(0), (predicted * targets).sum(0)], dim=1)
@@ -134,6 +136,10 @@ class ClassCosts(CountedLoss, ClassLoss):
     def statistics(self, features: Features) -> Tensor:
         """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""
         logits, targets = features["logits"], targets_of(features)
+        if logits.shape[1] != self.classes:
+            raise ValueError(
+                f"these costs are of {self.classes} classes, and the logits of {logits.shape[1]}: learn them again"
+            )
         if features["labels"].ndim == 2:
             missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
         else:
@@ -146,12 +152,12 @@ class ClassCosts(CountedLoss, ClassLoss):
         return (self.costs * mean).sum((-2, -1))
 
     def regulariser(self) -> Tensor:
-        """What keeps remainders near 0, and slopes from growing for nothing."""
+        """A penalty that keeps the remainders near 0 and the slopes small."""
         return 0.1 * self.remainders.square().mean() + 0.003 * self.slopes.square().sum()
 
 
 def targets_of(features: Features) -> Tensor:
-    """The gold labels as 0/1, float32 of shape `(n, C)`; all 0 where there is none."""
+    """The gold labels as 0/1, float32 of shape `(n, C)`; all 0 for an example without a label."""
     logits, labels = features["logits"], features["labels"]
     if labels.ndim == 2:
         return labels.float()
@@ -165,11 +171,11 @@ def labelled(labels: Tensor) -> Tensor:
 
 
 def decisions(logits: Tensor, several: bool) -> Tensor:
-    """What is predicted, as 0/1, float32 of shape `(..., C)`: the labels with `p > 0.5`, or the arg-max."""
+    """The predictions as 0/1, float32 of shape `(..., C)`: the labels with `p > 0.5`, or the arg-max."""
     return (logits > 0).float() if several else one_hot(logits.argmax(-1), logits.shape[-1]).float()
 
 
 def probabilities(features: Features) -> Tensor:
-    """Of the classes, shape `(n, C)`."""
+    """The probabilities of the classes, shape `(n, C)`."""
     logits = features["logits"].float()
     return logits.sigmoid() if features["labels"].ndim == 2 else logits.softmax(-1)

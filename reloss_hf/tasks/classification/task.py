@@ -1,4 +1,4 @@
-"""Classifiers: of texts, images, sounds, whatever; one class of several, or several labels at once."""
+"""Classifiers of texts, images, sounds or anything else, with one class or several labels for each example."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -35,9 +35,10 @@ _CLASSES = class_names(
 
 
 class ClassificationTask(CandidateTask):
-    """Labels are classes, `(n,)`, or 0/1 of several labels, `(n, C)`; logits are `(n, C)`. See `losses`.
+    """Classification. Labels are classes, `(n,)`, or 0/1 of several labels, `(n, C)`. Logits are `(n, C)`. See
+    `losses`.
 
-    Predictions are what people score: the arg-max, or the labels with `p > 0.5`.
+    Predictions are the arg-max, or the labels with `p > 0.5`.
     """
 
     name = "classification"
@@ -78,7 +79,7 @@ class ClassificationTask(CandidateTask):
         if getattr(config, "num_labels", None) == 1 or getattr(config, "problem_type", None) == "regression":
             raise ValueError(
                 f"model={type(model).__name__} has a regression head (num_labels={config.num_labels}, problem_type="
-                f"{config.problem_type!r}), of which no metric is learned: use a plain Trainer, or num_labels=2 or more"
+                f"{config.problem_type!r}), and no metric is learned for it: use a plain Trainer, or num_labels >= 2"
             )
 
     def require_labels(self, inputs: Inputs) -> None:
@@ -100,7 +101,7 @@ class ClassificationTask(CandidateTask):
 
     def for_model(self, inputs: Inputs) -> Inputs:
         labels = inputs.get("labels")
-        several = labels is not None and labels.ndim == 2  # 0/1 that are integers, too
+        several = labels is not None and labels.ndim == 2  # 0/1 labels may be integers
         return super().for_model(inputs | {"labels": labels.float()} if several else inputs)
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
@@ -131,7 +132,7 @@ class ClassificationTask(CandidateTask):
                 torch.full((len(features["labels"]),), candidate.id),
             )
             for candidate in candidates
-            if not candidate.corruption  # these are perturbed where they are learned from
+            if not candidate.corruption  # the learner perturbs these predictions itself
         ]
         return Predictions.concatenate(parts)
 
@@ -151,7 +152,7 @@ class ClassificationTask(CandidateTask):
         return cls(classes=features["logits"].shape[1]) if issubclass(cls, ClassCosts) else cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """All classes are named to metrics that average over them: else the average is over those that occur."""
+        """Pass all classes to metrics that average over them. Otherwise they average only over those that occur."""
         return options if self.several else _with_classes(metric, options, self.classes)
 
     @staticmethod
@@ -175,8 +176,8 @@ class ClassificationTask(CandidateTask):
         if (table[known] < 0).any() or (table[known] >= self.classes).any():
             wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
             raise ValueError(
-                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: pass num_labels= "
-                "to the model, or number the classes from 0"
+                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: load the model "
+                "with the right num_labels=, or number the classes from 0"
             )
         return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
 
@@ -191,7 +192,7 @@ class ClassificationTask(CandidateTask):
         if len(set(scores.tolist())) == 1:
             raise ValueError(
                 f"the metric {metric.name!r} is {scores[0]} for right predictions, for wrong ones and for those of one "
-                "class: it does not depend on the predictions; pass another metric="
+                "class, so it does not depend on the predictions; pass another metric="
             )
 
     def _sample(self, label: int) -> Any:

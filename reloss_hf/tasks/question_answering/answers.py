@@ -18,14 +18,14 @@ _SCORES = {"squad": squad, "squad_v2": squad_v2}
 
 @dataclass
 class Answer:
-    """What a model answers to one question.
+    """The answer of a model to one question.
 
     Attributes:
-        id: of the example.
-        text: the answer, a piece of the context; `""` where there is none.
-        n_best: the best answers, from the best on: `text`, `start_logit`, `end_logit` and `probability`, a softmax over
+        id: the id of the example.
+        text: the answer, a piece of the context; `""` for no answer.
+        n_best: the best answers, the best first: `text`, `start_logit`, `end_logit` and `probability`, a softmax over
             this list.
-        null_odds: score of the null answer minus that of the best other one; None where there is no null answer.
+        null_odds: the score of the null answer minus the score of the best other one; None if there is no null answer.
     """
 
     id: str
@@ -46,36 +46,39 @@ def answers_from_logits(
 ) -> list[Answer]:
     """The best answer to each question over all its windows, by the rules of the official SQuAD systems.
 
-    Of each window the `n_best` highest starts and ends are combined, and the `n_best` highest sums of all windows kept.
+    Each window combines its `n_best` highest starts and ends. The `n_best` highest sums of all windows are kept.
 
     Args:
-        start_logits: shape `(windows, L)`, in the order of `features`; `L` at least the length of each window.
-        end_logits: likewise.
-        features: what `prepare_features` made.
-        examples: what it was made from.
-        n_best: how many starts, ends and answers are looked at.
-        max_answer_length: in tokens.
-        null_threshold: None where every question has an answer. Else the null answer is given where its score, the
-            lowest over the windows, exceeds that of the best other answer by more than this.
+        start_logits: shape `(windows, L)`, in the order of `features`; `L` is at least the length of each window.
+        end_logits: shape `(windows, L)`, in the same order.
+        features: the result of `prepare_features`.
+        examples: the examples that `prepare_features` was given.
+        n_best: how many starts, ends and answers to look at.
+        max_answer_length: the longest answer, in tokens.
+        null_threshold: None if every question has an answer. Otherwise the null answer is given if its score, the
+            lowest over the windows, exceeds the score of the best other answer by more than this.
 
     Returns:
-        An answer for each example that has windows, in the order of `examples`. Where no window holds a valid span, the
+        An answer for each example that has windows, in the order of `examples`. If no window holds a valid span, the
         text is `"empty"`, as in the official systems.
 
     Raises:
-        ValueError: there are not as many rows of logits as windows, or `examples` lacks the example of a window.
+        ValueError: the numbers of rows of logits and of windows differ, or `examples` lacks the example of a window.
     """
     if not len(start_logits) == len(end_logits) == len(features):
         raise ValueError(
             f"start_logits has {len(start_logits)} rows and end_logits {len(end_logits)}, but there are "
-            f"{len(features)} windows: pass the features that were predicted, in their order"
+            f"{len(features)} windows: pass the features that the model predicted, in their order"
         )
     windows = defaultdict(list)
     for row, name in enumerate(features["example_id"]):
         windows[name].append(row)
     unknown = set(windows) - set(examples["id"])
     if unknown:
-        raise ValueError(f"examples lacks {len(unknown)} ids of features, such as {sorted(unknown)[:3]}")
+        raise ValueError(
+            f"examples lacks {len(unknown)} ids of features, such as {sorted(unknown)[:3]}: pass the examples that "
+            "features were made from"
+        )
     answers = []
     for name, context in zip(examples["id"], examples["context"], strict=True):
         if name not in windows:
@@ -102,15 +105,15 @@ def squad_compute_metrics(
 
     Args:
         examples: the evaluated questions.
-        features: what `prepare_features` made of them: the Trainer's `eval_dataset`.
-        metric: `"squad"`, `"squad_v2"`, or such a module of `evaluate`. Only `squad_v2` has null answers.
+        features: the result of `prepare_features` for them, the Trainer's `eval_dataset`.
+        metric: `"squad"`, `"squad_v2"`, or the `evaluate` module of that name. Only `squad_v2` has null answers.
         null_threshold: see `answers_from_logits`.
-        n_best: likewise.
-        max_answer_length: likewise.
+        n_best: see `answers_from_logits`.
+        max_answer_length: see `answers_from_logits`.
 
     Raises:
-        ValueError: `metric` is `squad`, and questions have no answer; when called, the predictions are not those of
-            `features`, in their order.
+        ValueError: `metric` is `squad` and some questions have no answer. The returned function raises it if the
+            predictions are not those of `features`, in their order.
     """
     if isinstance(metric, str) and metric not in _SCORES:
         metric = evaluate.load(metric)
@@ -143,7 +146,7 @@ def squad_compute_metrics(
         )
         predictions = [{"id": answer.id, "prediction_text": answer.text} for answer in answers]
         if has_null:
-            # The official scoring applies a threshold of its own to these; the one above has done so.
+            # The official scoring applies its own threshold to these; the threshold above is applied already.
             predictions = [row | {"no_answer_probability": 0.0} for row in predictions]
         return compute(predictions=predictions, references=references)
 
@@ -157,13 +160,13 @@ def _require_order(prediction: EvalPrediction, features: datasets.Dataset) -> No
         if not np.array_equal(labels, features[name]):
             raise ValueError(
                 f"the predictions' labels are not the {name} of features: evaluate these features, and do not group "
-                "them by length, which puts evaluation in another order too"
+                "them by length, because that changes the order of evaluation too"
             )
 
 
 @dataclass
 class _Spans:
-    """Candidate answers: characters `(m, 2)`, and logits of their start and end `(m, 2)`."""
+    """Candidate answers: their characters, `(m, 2)`, and the logits of their start and end, `(m, 2)`."""
 
     characters: np.ndarray
     logits: np.ndarray
@@ -177,7 +180,7 @@ class _Spans:
 
 
 def _best_pairs(start: np.ndarray, end: np.ndarray, mapping: list, n_best: int, max_answer_length: int) -> _Spans:
-    """The valid pairs of the highest starts and ends of a window, in the order of starts, then of ends."""
+    """The valid pairs of the highest starts and ends of a window, ordered by start, then by end."""
     starts, ends = (np.argsort(logits, kind="stable")[::-1][:n_best] for logits in (start, end))
     first, last = (pairs.ravel() for pairs in np.meshgrid(starts, ends, indexing="ij"))
     characters = np.full((len(start), 2), -1)

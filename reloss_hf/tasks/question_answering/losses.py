@@ -1,21 +1,22 @@
 """Losses on spans: extractive question answering.
 
-They read the probabilities that the model gives to each position of a window as the start and as the end of the
-answer. A span is a start and an end not before it, both in the context; the null answer, for a question without one,
-starts and ends at the null position (the `[CLS]` token). The overlap of two spans is counted in tokens.
+They read the probabilities that the model gives to each position of a window as the start and as the end of the answer.
+A span has a start and an end in the context, and the end is not before the start. A question without an answer has the
+null answer, which starts and ends at the null position (the `[CLS]` token). The overlap of two spans is counted in
+tokens.
 
 | feature | shape | meaning |
 |---|---|---|
 | `start_log_probs` | `(n, L)` | log-probability of each position as the start |
 | `end_log_probs` | `(n, L)` | log-probability of each position as the end |
 | `position_mask` | `(n, L)` | the positions of the window; probabilities are normalised over them |
-| `context_mask` | `(n, L)` | where an answer may start and end |
+| `context_mask` | `(n, L)` | the positions where an answer may start and end |
 | `null_mask` | `(n, L)` | the null position |
-| `gold_spans` | `(n, G, 2)` | start and end, inclusive, of the gold answers; where there are fewer, the null position |
+| `gold_spans` | `(n, G, 2)` | start and end, inclusive, of the gold answers, filled up with the null position |
 
-A window without a position, whose answer lies behind its end, does not count.
+A window whose answer lies behind its end has an empty `position_mask` and does not count.
 
-The first gold answer is the one of cross-entropy, and that whose overlap is counted.
+Cross-entropy and the overlap use the first gold answer.
 
 | loss | learned | reads | never raised by probability that moves to the gold |
 |---|---|---|---|
@@ -70,7 +71,7 @@ class SpanSurrogate(SurrogateLoss):
 
     @staticmethod
     def weights(features: Features) -> Tensor:
-        """1 for each window, 0 where its answer lies behind its end."""
+        """1 for each window, 0 if its answer lies behind its end."""
         return features["position_mask"].any(1).float()
 
     @staticmethod
@@ -82,8 +83,8 @@ class SpanSurrogate(SurrogateLoss):
         return log_softmax(logits, -1)
 
     def target_weights(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Of the gold start and the gold end, whose probability is taken from the other positions in proportion to
-        theirs."""
+        """The weights of the gold start and the gold end. A gain in their probability is taken from the other positions
+        in proportion to theirs."""
         logits = [self.to_logits(features[name]).clone().requires_grad_(True) for name in self.scores]
         changed = {name: self.from_logits(value) for name, value in zip(self.scores, logits, strict=True)}
         gradients = torch.autograd.grad(self(features | changed).sum(), logits)
@@ -95,16 +96,16 @@ class SpanSurrogate(SurrogateLoss):
 
 
 class SpanCrossEntropy(SpanSurrogate):
-    """`-(log p(start) + log p(end)) / 2`: cross-entropy as a loss of its own, to be compared with."""
+    """`-(log p(start) + log p(end)) / 2`: cross-entropy as a loss of its own, for comparison."""
 
     def score(self, features: Features) -> Tensor:
         return self.cross_entropy(features)
 
 
 class AnswersCrossEntropy(SpanSurrogate):
-    """Cross-entropy with all gold answers, its mean over them: the hand-made loss that knows them all.
+    """The mean of cross-entropy over all gold answers, the hand-made loss that uses them all.
 
-    An answer that several annotators gave counts as often.
+    An answer that several annotators gave counts several times.
     """
 
     reads = (*SpanSurrogate.reads, "null_mask")
@@ -114,11 +115,11 @@ class AnswersCrossEntropy(SpanSurrogate):
 
 
 class AnswersSurrogate(SpanSurrogate):
-    """Cross-entropy with all gold answers, more with the one that the model thinks best.
+    """Cross-entropy with all gold answers. The answer that the model thinks best counts most.
 
     `-1/b · log mean_g exp(b · log p_g)`, where `log p_g` is the mean of the log-probabilities of the start and the end
-    of gold answer `g`: from the mean over the answers (`b` near 0), over their marginal likelihood (`b = 1`), to the
-    best answer alone. An answer that several annotators gave counts as often.
+    of gold answer `g`. For `b` near 0 this is the mean over the answers, for `b = 1` their marginal likelihood, and for
+    large `b` the best answer alone. An answer that several annotators gave counts several times.
 
     Learned: `b`, above 0, and the scale of the loss.
     """
@@ -161,9 +162,9 @@ class ExpectedF1Loss(SpanSurrogate):
 class SharpenedF1Surrogate(SpanSurrogate):
     """The expected F1 under the sharpened probabilities of spans: `1 - Σ P(s, e) F1(s, e)`.
 
-    A span's probability is `P(s, e) ∝ (p(s) p(e))^a` over the spans that decoding chooses from, those in the context of
-    at most `w` tokens and the null answer; the larger `a`, the more of it is on the one that is decoded. The loss tends
-    to one minus the F1 of the decoded span as `a` grows.
+    A span's probability is `P(s, e) ∝ (p(s) p(e))^a` over the spans that decoding chooses from: those in the context of
+    at most `w` tokens, and the null answer. As `a` grows, the decoded span gets more of the probability, and the loss
+    tends to one minus the F1 of the decoded span.
 
     Learned: the sharpness `a`, and the scale of the loss.
 
@@ -187,11 +188,11 @@ class SharpenedF1Surrogate(SpanSurrogate):
 
 
 class OverlapSurrogate(SharpenedF1Surrogate):
-    """`SharpenedF1Surrogate` with more of the answer's overlap than F1: `1 - Σ_i w_i E[x_i]`.
+    """`SharpenedF1Surrogate` with more measures of overlap than F1: `1 - Σ_i w_i E[x_i]`.
 
-    `x` are the span's precision, its recall, its F1, and whether that reaches 0.2, 0.4, 0.6, 0.8 and 1 (an exact
-    match). The weights tell how the metric values overlap. Every `x` is 1 on the gold span and 0 on a disjoint one, so
-    probability that moves from the latter to the former never raises the loss.
+    `x` are the span's precision, its recall, its F1, and whether F1 reaches 0.2, 0.4, 0.6, 0.8 and 1 (an exact match).
+    The weights tell how the metric values overlap. Every `x` is 1 on the gold span and 0 on a disjoint one, so the loss
+    never rises when probability moves from a disjoint span to the gold one.
 
     Learned: the sharpness `a` and the weights `w` (a softmax), and the scale of the loss.
 
@@ -211,13 +212,13 @@ class OverlapSurrogate(SharpenedF1Surrogate):
 
 
 class SpanSurrogateMLP(SpanSurrogate):
-    """In the paper's manner: the scores of the gold start and end → MLP → loss.
+    """A surrogate in the manner of the paper: the scores of the gold start and end → MLP → loss.
 
-    The paper's own is not monotone, and rewards a lower gold probability near 1. Here the weights are kept positive,
-    so that a higher one never raises the loss.
+    The paper's surrogate is not monotone: near 1 it rewards a lower gold probability. Here the weights are kept
+    positive, so a higher gold probability never raises the loss.
 
     Args:
-        width: of the two hidden layers.
+        width: width of the two hidden layers.
 
     References:
         Huang et al. 2022, section 4.

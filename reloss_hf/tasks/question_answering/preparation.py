@@ -36,44 +36,48 @@ _FEATURES = (
 def prepare_features(
     examples: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 384, doc_stride: int = 128
 ) -> datasets.Dataset:
-    """Tokenise questions and contexts; a context that is too long becomes several windows that overlap.
+    """Tokenise questions and contexts. A context that is too long becomes several overlapping windows.
 
-    The context follows the question, or precedes it where the tokenizer pads to the left. Windows are padded only in
-    the latter case, as a collator would move their positions. Of several gold answers cross-entropy is trained on the
-    first; the metric, and the losses that say so, look at all.
+    The context follows the question, or precedes it if the tokenizer pads to the left. Only then are windows padded
+    here, because a collator would move their positions. Cross-entropy is trained on the first of several gold answers.
+    The metric, and the losses that say so, use all of them.
+
+    Examples are dropped with a warning if their question leaves no room for the context, or if the context does not
+    have their answers at the given places.
 
     Args:
         examples: columns `id`, `question`, `context`, `answers` as in the hub's `squad` and `squad_v2`.
-        tokenizer: a fast one, with right or left padding.
+        tokenizer: a fast tokenizer, with right or left padding.
         max_length: tokens of a window.
         doc_stride: tokens that a window shares with the one before.
 
     Returns:
-        One row a window: the model's inputs; `start_positions` and `end_positions`, both at the null position (the
-        `[CLS]` token) where the answer is not in the window; `gold_spans`, the starts and ends of all gold
-        answers in the window, filled up with the null position to as many as any question has; `context_span`, the
+        One row for each window: the model's inputs; `start_positions` and `end_positions`, both at the null position
+        (the `[CLS]` token) if the answer is not in the window; `gold_spans`, the starts and ends of all gold answers in
+        the window, filled up with the null position to the largest number of answers of a question; `context_span`, the
         first and the last token of the context; `null_position`; `example_id`; `answerable`, whether the question has
         an answer; `offset_mapping`, the characters of each token, None outside the context.
 
     Raises:
-        ValueError: examples is no `datasets.Dataset`, a column is missing or holds something else, an id occurs twice,
-            the tokenizer is slow, or no example is left. Examples whose question leaves no room for the context, or
-            whose answers do not lie where they say, are dropped with a warning.
+        ValueError: `examples` is no `datasets.Dataset`, a column is missing or has another type, an id occurs twice,
+            the tokenizer is slow, or no example is left.
     """
     if not tokenizer.is_fast:
-        raise ValueError(f"tokenizer={type(tokenizer).__name__} is slow and knows no offsets: pass a fast tokenizer")
+        raise ValueError(f"tokenizer={type(tokenizer).__name__} is slow and has no offsets: pass a fast tokenizer")
     if not isinstance(examples, datasets.Dataset):
         raise ValueError(
-            f"examples is a {type(examples).__name__}: pass one datasets.Dataset, which Dataset.from_list makes of rows"
+            f"examples is a {type(examples).__name__}: pass one datasets.Dataset, such as Dataset.from_list(rows)"
         )
     missing = [name for name in _COLUMNS if name not in examples.column_names]
     if missing:
-        raise ValueError(f"examples has no columns {missing}, only {examples.column_names}")
+        raise ValueError(f"examples has no columns {missing}, only {examples.column_names}: rename or add them")
     for name in _COLUMNS:
         _require_values(name, examples[name])
     repeated = [name for name, count in Counter(examples["id"]).items() if count > 1]
     if repeated:
-        raise ValueError(f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}")
+        raise ValueError(
+            f"{len(repeated)} ids occur more than once in examples, such as {repeated[:3]}: give each its own id"
+        )
     examples = _without_long_questions(examples, tokenizer, max_length, doc_stride)
     examples = _without_misplaced_answers(examples)
     most = max((len(answers["text"]) for answers in examples["answers"]), default=0)
@@ -86,15 +90,15 @@ def prepare_features(
 
 
 def null_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token whose position stands for "no answer": `[CLS]`, or the start of the sequence; -1 if it has neither, and
-    the first token of the question stands for it, or the last one where the question comes last."""
+    """The token whose position stands for "no answer": `[CLS]`, or the start of the sequence. -1 if the tokenizer has
+    neither. The first token of the question then stands for it, or the last one if the question comes last."""
     ids = (tokenizer.cls_token_id, tokenizer.bos_token_id)
     return next((token for token in ids if token is not None), -1)
 
 
 class GoldSpansCollator:
-    """A data collator for windows of joined data sets, whose `gold_spans` have room for unequally many answers: it
-    fills them up with -1, then calls the given one."""
+    """A data collator for windows of joined data sets, whose `gold_spans` have different lengths. It fills them up with
+    -1, then calls the given collator."""
 
     def __init__(self, data_collator: Callable):
         self.data_collator = data_collator
@@ -134,7 +138,7 @@ def _without_long_questions(
     questions = tokenizer([question.lstrip() for question in examples["question"]], add_special_tokens=False)
     most = max_length - tokenizer.num_special_tokens_to_add(pair=True) - doc_stride - 1
     long = [row for row, ids in enumerate(questions["input_ids"]) if len(ids) > most]
-    reason = f"the question has more than the {max(most, 0)} tokens that max_length={max_length} leaves for it beside "
+    reason = f"the question has more than the {max(most, 0)} tokens that max_length={max_length} leaves beside "
     return _without(examples, long, reason + f"a context of more than doc_stride={doc_stride} tokens")
 
 
@@ -148,7 +152,7 @@ def _without_misplaced_answers(examples: datasets.Dataset) -> datasets.Dataset:
 
 
 def _without(examples: datasets.Dataset, rows: list[int], reason: str) -> datasets.Dataset:
-    """All examples but these, with a warning that counts and names them."""
+    """The examples without these rows. A warning counts and names them."""
     if not rows:
         return examples
     names = [examples[row]["id"] for row in rows[:3]]
@@ -159,7 +163,8 @@ def _without(examples: datasets.Dataset, rows: list[int], reason: str) -> datase
 
 
 def _gold_characters(context: str, answers: dict[str, Sequence]) -> list[tuple[int, int]]:
-    """First character, and the one after the last, of the answers that lie where they say."""
+    """The first character of each answer, and the one after its last, for answers that the context has at their
+    place."""
     pairs = zip(answers["text"], answers["answer_start"], strict=True)
     return [(start, start + len(text)) for text, start in pairs if text and context[start : start + len(text)] == text]
 
@@ -202,7 +207,7 @@ def _windows(batch: dict[str, list], tokenizer, max_length: int, doc_stride: int
 
 
 def _gold_tokens(mapping: list, gold: tuple[int, int]) -> tuple[int, int] | None:
-    """First and last token of the gold characters; None where they are not all in this window."""
+    """First and last token of the gold characters; None if they are not all in this window."""
     places = [place for place, pair in enumerate(mapping) if pair is not None]
     starts, ends = zip(*(mapping[place] for place in places), strict=True)
     if starts[0] > gold[0] or ends[-1] < gold[1]:

@@ -20,10 +20,10 @@ def squad(predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, 
 
     Args:
         predictions: `{"id": ..., "prediction_text": ...}`, in any order.
-        references: `{"id": ..., "answers": {"text": [...], ...}}`; one without a prediction scores 0.
+        references: `{"id": ..., "answers": {"text": [...], ...}}`; a reference without a prediction scores 0.
 
     Raises:
-        ValueError: a reference has no answer: that is SQuAD 2.0.
+        ValueError: a reference has no answer, as in SQuAD 2.0.
     """
     answers = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
     exact, f1 = [], []
@@ -38,13 +38,14 @@ def squad(predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, 
 
 
 def squad_v2(predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """SQuAD 2.0: `exact`, `f1` and `total`, and those of the questions with (`HasAns_`) and without (`NoAns_`) answers.
+    """SQuAD 2.0: `exact`, `f1` and `total`, also for questions with (`HasAns_`) and without (`NoAns_`) answers alone.
 
-    The answer to a question without one is `""`. Scores at the best threshold (`best_f1`, ...) are not computed.
+    If a question has no answer, the right prediction is `""`. Scores at the best threshold (`best_f1`, ...) are not
+    computed.
 
     Args:
-        predictions: as for `squad`; `no_answer_probability` is not looked at.
-        references: as for `squad`; `{"text": []}` where there is no answer.
+        predictions: as for `squad`; `no_answer_probability` is ignored.
+        references: as for `squad`; `{"text": []}` for a question without an answer.
     """
     answers = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
     exact, f1, has_answer = {}, {}, {}
@@ -66,17 +67,17 @@ def squad_v2(predictions: Sequence[dict[str, Any]], references: Sequence[dict[st
 
 
 def normalize(text: str) -> str:
-    """The text without what the scores do not look at."""
+    """The text without the parts that the scores ignore."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, gold: str) -> bool:
-    """Whether both are the same, once normalised."""
+    """Whether both texts are the same after normalisation."""
     return normalize(prediction) == normalize(gold)
 
 
 def token_f1(prediction: str, gold: str) -> float:
-    """F1 of the bags of words, 0 to 1; 0 where they share none."""
+    """F1 of the bags of words, 0 to 1; 0 if they share no word."""
     words, gold_words = normalize(prediction).split(), normalize(gold).split()
     same = sum((Counter(words) & Counter(gold_words)).values())
     if same == 0:

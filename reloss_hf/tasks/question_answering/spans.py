@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from ...surrogate import Features
 
-# The most tokens of an answer: the convention of SQuAD systems, for decoding and for the losses.
+# The longest answer in tokens, for decoding and for the losses, by the convention of SQuAD systems.
 MAX_ANSWER_LENGTH = 30
-# Scores below the first are raised to it; masked positions get the second. Both are finite: -inf has no gradient.
+# Scores below the first value are raised to it. Masked positions get the second. Both are finite, as -inf has no
+# gradient.
 _LOWEST_SCORE = -1e6
 _MASKED_SCORE = -1e30
 
@@ -19,12 +20,12 @@ class OverlappingSpans:
     """All spans of at most `w` tokens that share a token with the gold span: `R` starts, `w` lengths.
 
     Attributes:
-        probability: of each, 0 where the span is not in the context; shape `(n, R, w)`.
-        precision: the share of the span's tokens that are gold, likewise; 0 where none is.
-        recall: the share of the gold tokens that are in the span.
-        f1: their harmonic mean.
+        probability: the probability of each span, 0 if it is not in the context; shape `(n, R, w)`.
+        precision: the share of the span's tokens that are gold, shape `(n, R, w)`; 0 if none is.
+        recall: the share of the gold tokens that are in the span, shape `(n, R, w)`.
+        f1: their harmonic mean, shape `(n, R, w)`.
         null: probability of the null answer, shape `(n,)`.
-        gold_is_null: whether it is the gold answer, shape `(n,)`.
+        gold_is_null: whether the null answer is the gold answer, shape `(n,)`.
     """
 
     probability: Tensor
@@ -35,21 +36,21 @@ class OverlappingSpans:
     gold_is_null: Tensor
 
     def expected(self, *values: Tensor) -> Tensor:
-        """`Σ P(s, e) value(s, e)` of values that are 0 where nothing overlaps and 1 on the gold span; `(n, values)`."""
+        """`Σ P(s, e) value(s, e)`, shape `(n, values)`. Each value is 1 on the gold span and 0 on a disjoint one."""
         sums = self.probability.flatten(1).unsqueeze(1) @ torch.stack(values, dim=-1).flatten(1, 2)
         return torch.where(self.gold_is_null[:, None], self.null[:, None], sums.squeeze(1))
 
 
 def overlapping_spans(features: Features, max_answer_length: int, sharpness: Tensor | None = None) -> OverlappingSpans:
-    """The spans that overlap the gold one; no other adds to an expected overlap.
+    """The spans that overlap the gold one. No other span adds to an expected overlap.
 
     Memory is in proportion to `L + (w + longest gold span) · w`.
 
     Args:
-        features: those of `ExpectedF1Loss.reads`.
+        features: the features that `ExpectedF1Loss` reads.
         max_answer_length: `w`, in tokens.
-        sharpness: None for the probabilities `p(s) p(e)`, which pairs that are no spans have a part of; else those of
-            `SharpenedF1Surrogate`.
+        sharpness: the sharpness of `SharpenedF1Surrogate`. Pass None for the probabilities `p(s) p(e)`, of which pairs
+            that are no spans have a part.
     """
     context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_spans"][:, 0].long()
     start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))
@@ -86,7 +87,7 @@ def gold_log_probs(features: Features) -> Tensor:
 
 
 def all_gold_log_probs(features: Features) -> Tensor:
-    """Likewise of all gold answers; shape `(n, G, 2)`."""
+    """Log-probabilities of the starts and ends of all gold answers, normalised in the same way; `(n, G, 2)`."""
     columns = []
     for column, name in enumerate(("start_log_probs", "end_log_probs")):
         logits = _scores(features, name)
@@ -96,7 +97,8 @@ def all_gold_log_probs(features: Features) -> Tensor:
 
 
 def gold_shares(features: Features) -> Tensor:
-    """What share of a row's gold answers each is, 0 where the null position only fills up; shape `(n, G)`."""
+    """The share of each gold answer among those of its row, shape `(n, G)`; 0 for a null position that only fills
+    up."""
     is_null = features["null_mask"].gather(1, features["gold_spans"][..., 0].long())
     counts = (~is_null | is_null.all(1, keepdim=True)).to(features["start_log_probs"])
     return counts / counts.sum(1, keepdim=True)
@@ -109,9 +111,9 @@ def best_spans(
 
     Args:
         start_logits: shape `(n, L)`.
-        end_logits: likewise.
-        context_mask: likewise.
-        max_answer_length: in tokens.
+        end_logits: shape `(n, L)`.
+        context_mask: shape `(n, L)`.
+        max_answer_length: the longest span, in tokens.
 
     Returns:
         Start and end, int64 of shape `(n, 2)`, and the sum of their logits, shape `(n,)`.
@@ -127,12 +129,12 @@ def best_spans(
 
 
 def _scores(features: Features, name: str) -> Tensor:
-    """The log-probabilities, finite, and low where a position is none."""
+    """The log-probabilities, finite, and low at positions outside the window."""
     return features[name].clamp(min=_LOWEST_SCORE).masked_fill(~features["position_mask"], _MASKED_SCORE)
 
 
 def _gather(scores: Tensor, positions: Tensor) -> Tensor:
-    """`scores[i, positions[i, ...]]`, low where a position lies outside; `positions` has three dimensions."""
+    """`scores[i, positions[i, ...]]`, low for a position outside the row. `positions` has three dimensions."""
     outside = (positions < 0) | (positions >= scores.shape[1])
     flat = positions.clamp(0, scores.shape[1] - 1).flatten(1)
     return scores.gather(1, flat).view(positions.shape).masked_fill(outside, _MASKED_SCORE)
@@ -155,5 +157,5 @@ def _windowed_logsumexp(scores: Tensor, width: int) -> Tensor:
 
 
 def _logaddexp(left: Tensor, right: Tensor) -> Tensor:
-    """As `torch.logaddexp`, whose double backward is NaN where the two are far apart."""
+    """As `torch.logaddexp`, but its double backward is finite if the two values are far apart."""
     return torch.stack([left, right]).logsumexp(0)

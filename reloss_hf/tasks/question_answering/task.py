@@ -18,7 +18,7 @@ from .scores import squad, squad_v2
 from .spans import best_spans
 from .windows import context_and_null, gold_spans, has_gold, span_texts
 
-# A corrupted start or end lies mostly so many tokens from where it was, so that overlaps of all degrees occur.
+# A corrupted start or end mostly moves by at most so many tokens, so that overlaps of all degrees occur.
 _NEAR = 6
 _CLASSES = class_names(
     "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES", "MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES"
@@ -26,17 +26,17 @@ _CLASSES = class_names(
 
 
 class QuestionAnsweringTask(Task):
-    """Gold answers are `gold_spans`, or the one of `start_positions` and `end_positions` where a data set has no such
-    column. See `losses` for the features.
+    """Extractive question answering. Gold answers are `gold_spans`. If a data set has no such column, the gold answer
+    is that of `start_positions` and `end_positions`. See `losses` for the features.
 
-    A batch holds no texts: predictions and references are the tokens of the spans, decoded, in the format of the
-    `squad` metrics. Each window is a question of its own. Its id comes from its tokens and answer, so that it is the
-    same whenever the window is predicted, and differs between windows.
+    A batch holds no texts. Predictions and references are the decoded tokens of the spans, in the format of the `squad`
+    metrics. Each window is a question of its own. Its id comes from its tokens and answer, so it is the same each time
+    the window is predicted, and differs between windows.
 
-    Windows whose answer lies elsewhere, or nowhere, have the null position as their gold answer. Metrics that cannot
-    score a question without an answer, such as `squad`, learn from the other windows alone. Windows whose answer lies
-    behind their end, as in data whose answers were cut off, take no part in a loss, as in that of the models; a
-    position below 0 is 0, as for them.
+    If the answer of a window lies elsewhere, or if there is none, the gold answer is the null position. Metrics that
+    cannot score a question without an answer, such as `squad`, learn from the other windows alone. If the answer lies
+    behind the end of a window, as in truncated data, the window takes no part in a loss. A position below 0 counts as
+    0. The losses of the models do the same.
     """
 
     name = "question_answering"
@@ -57,7 +57,7 @@ class QuestionAnsweringTask(Task):
         if self.processing_class is None:
             name = None if processing_class is None else type(processing_class).__name__
             raise ValueError(
-                f"processing_class={name}, but it tells where the context of a window is: pass the tokenizer, or a "
+                f"processing_class={name} cannot tell where the context of a window is: pass the tokenizer, or a "
                 "processor that has one"
             )
         self.scores_null = True
@@ -87,7 +87,7 @@ class QuestionAnsweringTask(Task):
             if logits.ndim != 2 or logits.shape[1] < shape[1]:
                 raise ValueError(
                     f"the model gives {name} of shape {tuple(logits.shape)} for input_ids of shape {shape}: a loss on "
-                    "spans needs one for each position"
+                    "spans needs one for each position of the input"
                 )
 
     def collator(self, data_collator: Callable) -> Callable:
@@ -124,7 +124,7 @@ class QuestionAnsweringTask(Task):
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> NoReturn:
         raise ValueError(
-            "a question-answering model generates nothing: its logits are its prediction; use "
+            "a question-answering model generates nothing: its logits are its prediction, so pass "
             "surrogate_predictions='forced'"
         )
 
@@ -193,7 +193,7 @@ class QuestionAnsweringTask(Task):
             )
 
     def _decode_spans(self, start: Tensor, end: Tensor, features: dict[str, Tensor]) -> Tensor:
-        """The answers, shape `(n, 2)`: the best span in the context, or the null position where that is better."""
+        """The answers, shape `(n, 2)`: the best span in the context, or the null position if it scores higher."""
         spans, scores = best_spans(start, end, features["context_mask"])
         null = features["null_mask"].int().argmax(1, keepdim=True)
         null_scores = (start.float().gather(1, null) + end.float().gather(1, null)).squeeze(1)
@@ -208,8 +208,8 @@ class QuestionAnsweringTask(Task):
         candidate: Candidate,
         seeds: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
-        """The logits had the model mixed up two positions, for a share of the starts and of the ends: the gold one and
-        the predicted one (an improvement), or the gold one and another, mostly a near one."""
+        """The logits after swapping two positions, for a share of the starts and of the ends. An improvement swaps the
+        gold and the predicted position, a corruption the gold one and another, mostly a near one."""
         predicted = self._decode_spans(start, end, features)
         context = features["context_mask"]
         first, count = context.int().argmax(1), context.sum(1)

@@ -1,4 +1,4 @@
-"""What a batch of windows holds: where the context and the gold answers are, and the text of spans."""
+"""Reads a batch of windows: the places of the context and of the gold answers, and the text of spans."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +10,21 @@ from torch.nn.functional import pad
 from ..base import Inputs
 from .preparation import null_token_id
 
-# What a decoder writes for bytes that are no whole character, and the most other tokens that such a one is cut into.
+# The text that a decoder writes for an incomplete character, and the most further tokens that a character is cut into.
 _BROKEN = "\ufffd"
 _PIECES = 3
 
 
 def has_gold(inputs: Inputs) -> Tensor:
-    """Which windows of a batch have a gold answer that counts: none that lies behind the end of the window."""
+    """A mask of the windows with a gold answer that counts, which does not lie behind the end of the window."""
     return (_given_spans(inputs)[:, 0] < inputs["input_ids"].shape[1]).all(-1)
 
 
 def gold_spans(inputs: Inputs, null_mask: Tensor) -> Tensor:
     """The gold answers of a batch, shape `(n, G, 2)`, all within the window.
 
-    A position below 0 is taken as 0, as the models take it. A span of the column `gold_spans` is the null position
-    where it is below 0, which fills up rows, and any span is where it lies behind the window.
+    A position below 0 counts as 0, as in the losses of the models. A span of the column `gold_spans` below 0 fills up a
+    row and becomes the null position. So does any span that lies behind the window.
     """
     spans = _given_spans(inputs)
     outside = (spans >= inputs["input_ids"].shape[1]).any(-1, keepdim=True)
@@ -37,9 +37,9 @@ def gold_spans(inputs: Inputs, null_mask: Tensor) -> Tensor:
 def context_and_null(inputs: Inputs, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """Masks of the context and of the null position, of shape `(n, L)`.
 
-    The context is the `context_span` of the data set, or else is read from the special tokens around question and
-    context. As in `prepare_features`, it follows the question if the tokenizer pads to the right, and precedes it if to
-    the left. Where nothing divides the two, all of the text is context.
+    The context is the `context_span` of the data set. Without that column, the special tokens around question and
+    context tell it. As in `prepare_features`, it follows the question if the tokenizer pads to the right, and precedes
+    it otherwise. If no token divides the two, the whole text is context.
     """
     ids, padding = inputs["input_ids"], tokenizer.pad_token_id
     attended = inputs.get("attention_mask")
@@ -57,8 +57,8 @@ def context_and_null(inputs: Inputs, tokenizer: Any) -> tuple[Tensor, Tensor]:
 
 
 def span_texts(tokenizer: Any, ids: Sequence[list[int]], spans: Sequence[Sequence[int]]) -> list[str]:
-    """The text of a span of each row; `""` for an empty one. Where a character is cut into several tokens, and the span
-    begins or ends within it, the whole character is."""
+    """The text of a span of each row; `""` for an empty span. If a span begins or ends within a character that is cut
+    into several tokens, its text has the whole character."""
     tokens = [window[span[0] : span[1] + 1] if span else [] for window, span in zip(ids, spans, strict=True)]
     texts = [text.strip() for text in tokenizer.batch_decode(tokens)]
     return [
@@ -86,8 +86,8 @@ def _context_between_special_tokens(ids: Tensor, attended: Tensor, tokenizer: An
 
 
 def _null(ids: Tensor, attended: Tensor, tokenizer: Any) -> Tensor:
-    """The first token that stands for "no answer"; where there is none, the first one of the question, or the last one
-    where the question comes last."""
+    """The first token that stands for "no answer". If there is none, the first token of the question, or the last one
+    if the question comes last."""
     null = (ids == null_token_id(tokenizer)) & attended
     null &= null.cumsum(1) == 1
     on_right = tokenizer.padding_side == "right"

@@ -1,4 +1,4 @@
-"""Features of target tokens, from logits and labels: functions of tensors alone."""
+"""Features of target tokens, from logits and labels. These functions need tensors alone."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from ..base import Candidate, uniform_draws
 
 
 def targets_of(labels: Tensor) -> Tensor:
-    """The labels with -100 wherever they are negative: such a label is no token, and losses pass over it."""
+    """The labels, with -100 for every negative label. Such a label is no token, and losses skip it."""
     return labels.masked_fill(labels < 0, -100)
 
 
 def aligned(logits: Tensor, labels: Tensor, shifts: bool) -> tuple[Tensor, Tensor]:
     """Logits and the targets that they predict, of the same shape `(n, T)`.
 
-    Logits may follow those of a learned prompt, the last of which predicts the first label, too. Of a sequence of one
-    token, nothing is predicted: its target is -100.
+    Logits may follow those of a learned prompt. The last logit of the prompt then predicts the first label. A sequence
+    of one token has nothing to predict: its target is -100.
 
     Args:
         shifts: whether the logits at a position predict the label at the next one.
@@ -34,14 +34,27 @@ def aligned(logits: Tensor, labels: Tensor, shifts: bool) -> tuple[Tensor, Tenso
 
 
 def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probabilities of the labels, float32 of the shape of `labels`; 0 where a label is -100."""
+    """Log-probabilities of the labels, float32 of the shape of `labels`; 0 for a label of -100."""
     losses = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
     return -losses.view_as(labels)
 
 
+def moves_labels(logits: Tensor, labels: Tensor, loss: Tensor) -> bool | None:
+    """Whether cross-entropy is this loss, a scalar, where the labels are moved by one position; False if where they
+    are not, None where neither tells."""
+    found = {}
+    for shifts in (False, True):
+        scores, targets = aligned(logits, labels, shifts)
+        count = (targets != -100).sum().clamp(min=1)
+        found[shifts] = (target_log_probs(scores, targets).sum() / count + loss).abs().item()
+    best = min(found, key=found.get)
+    tells = found[best] < 1e-2 * max(1.0, loss.item()) and found[best] < 0.5 * found[not best]
+    return best if tells else None
+
+
 def texts_of(position_ids: Tensor | None, labels: Tensor) -> Tensor | None:
-    """Which of the texts that are packed into a row each position belongs to, counted from 0, of the shape of `labels`
-    `(n, T)`; None where nothing is packed. A text begins where the position ids do not go on by one."""
+    """The number of the packed text that each position of a row belongs to, counted from 0, of the shape `(n, T)` of
+    `labels`. None if nothing is packed. A text begins where the position ids do not grow by one."""
     if position_ids is None or position_ids.ndim != 2 or position_ids.shape[1] != labels.shape[1]:
         return None
     begins = position_ids.diff(dim=1) != 1
@@ -51,14 +64,14 @@ def texts_of(position_ids: Tensor | None, labels: Tensor) -> Tensor | None:
 
 
 def unpacked(texts: Tensor | None, targets: Tensor, **values: Tensor) -> dict[str, Tensor]:
-    """Targets and what else stands beside them, with a row for each text instead of for several that are packed.
+    """Targets, and values beside them, with one row for each packed text.
 
-    A text without a target, such as padding, is left out, unless there is no other.
+    A text without a target, such as padding, is left out, unless all texts are without one.
 
     Args:
-        texts: what `texts_of` gives, shape `(n, T)`; None where nothing is packed.
-        targets: shape `(n, T)`, or of the last so many positions; -100 where none is.
-        values: of the shape of `targets`; 0 beside it in the shorter rows.
+        texts: the result of `texts_of`, shape `(n, T)`; None if nothing is packed.
+        targets: shape `(n, T)`, or fewer columns for the last positions; -100 marks no target.
+        values: of the shape of `targets`. Shorter rows are filled up with 0.
     """
     if texts is None:
         return {"targets": targets, **values}
@@ -78,7 +91,7 @@ def unpacked(texts: Tensor | None, targets: Tensor, **values: Tensor) -> dict[st
 
 
 def to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
-    """Move what `mask` marks to the left of each row, in order."""
+    """Move the values that `mask` marks to the left of each row, in order."""
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     return {name: value.gather(1, order) for name, value in values.items()}
 
@@ -89,8 +102,8 @@ def first_equal(tokens: Tensor) -> Tensor:
 
 
 def strongest_rivals(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The `best` token at each position, the strongest `rivals` of the target, and how much more they have of a logit
-    than the target, their `lead`; of the shape of `labels`."""
+    """The `best` token at each position, the strongest `rivals` of the target, and their `lead`: their logits minus
+    those of the target. All have the shape of `labels`."""
     best, second = logits.topk(2).indices.unbind(-1)
     rivals = torch.where(best == labels, second, best)
     pairs = logits.gather(2, torch.stack([rivals, labels.clamp(min=0)], dim=2)).float()
@@ -106,8 +119,8 @@ def swap_with_rival(
     candidate: Candidate,
     seeds: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """What scores and predictions would be had the model mixed up the target and its strongest rival at a share of the
-    positions: of those where it is wrong (an improvement), or of those where it is right."""
+    """Scores and predictions after swapping the target and its strongest rival at a share of the positions. An
+    improvement swaps where the model is wrong, a corruption where it is right."""
     right = best == labels
     mask = labels != -100
     draws = uniform_draws(seeds, labels.shape[1]).to(labels.device).gather(1, (mask.cumsum(1) - 1).clamp(min=0))

@@ -1,4 +1,4 @@
-"""What an encoder-decoder model says by itself: its greedy output, or samples."""
+"""The own output of an encoder-decoder model: greedy, or sampled."""
 
 import copy
 from collections.abc import Callable
@@ -20,16 +20,14 @@ _EXTRA_TOKENS = 8
 
 
 def require_own_output(model: torch.nn.Module, is_encoder_decoder: bool) -> None:
-    """Raises ValueError where the own output of the model cannot be read."""
+    """Raises ValueError if the own output of the model cannot be read."""
     model_name = type(model).__name__
     instead = "use surrogate_predictions='forced' and a surrogate that reads 'target_log_probs'"
     if not is_encoder_decoder:
-        raise ValueError(
-            "the model's own output is read from encoder-decoder models alone: for a decoder-only model " + instead
-        )
+        raise ValueError("the own output of a decoder-only model cannot be read: " + instead)
     if learns_prompts(model):
         raise ValueError(
-            f"model={model_name} learns a prompt, which the states of the encoder have in them already, so its own "
+            f"model={model_name} learns a prompt, and the states of its encoder already contain it, so its own "
             f"output cannot be read: {instead}"
         )
     lacks = [f"forward({name}=)" for name in ("decoder_input_ids", "encoder_outputs") if not takes(model, name)]
@@ -41,13 +39,13 @@ def require_own_output(model: torch.nn.Module, is_encoder_decoder: bool) -> None
 
 
 def source(inputs: Inputs) -> Inputs:
-    """What the encoder reads of a batch."""
+    """The part of a batch that the encoder reads."""
     return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith("decoder_")}
 
 
 def encoded_source(outputs: Any, inputs: Inputs, times: int = 1) -> Inputs:
-    """What the decoder reads of the source, each row so many times: the states of the encoder, which is not run again,
-    or the source itself where the outputs do not have them."""
+    """The source as the decoder reads it, each row `times` times. These are the states of the encoder, so that it does
+    not run again. If the outputs have none, it is the source itself."""
     states, rest = _encoder_states(outputs), source(inputs)
     if states is None:
         return _repeated(rest, times)
@@ -58,14 +56,14 @@ def encoded_source(outputs: Any, inputs: Inputs, times: int = 1) -> Inputs:
 
 @torch.no_grad()
 def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor, samples: int | None = None) -> Tensor:
-    """Greedy output for a batch, shape `(n, 1 + H)`; it starts with the decoder's start token. Or so many samples for
-    each example, shape `(n · samples, 1 + H)`.
+    """Greedy output for a batch, shape `(n, 1 + H)`, or `samples` samples for each example, shape `(n · samples, 1 +
+    H)`. An output starts with the decoder's start token.
 
-    A model in training decodes with dropout: without it, it makes few errors on data that it knows by heart.
+    A model in training mode decodes with dropout. Without dropout it makes few errors on data that it knows by heart.
 
     Args:
-        outputs: of the model for the batch; its encoder is not run again, where they have its states.
-        starts: the start token of each example, shape `(n, 1)`: put first where `generate` leaves it out.
+        outputs: outputs of the model for the batch. If they have the states of the encoder, it does not run again.
+        starts: the start token of each example, shape `(n, 1)`. It is put first if `generate` leaves it out.
     """
     model = extract_model_from_parallel(model)
     times = 1 if samples is None else samples
@@ -76,13 +74,13 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
         arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
     settings = _settings(model, inputs["labels"].shape[1] + _EXTRA_TOKENS, samples is not None)
     tokens = _generate_of(model)(**arguments, generation_config=settings)
-    other = settings.decoder_start_token_id  # that of generate, where it is not the one of training
+    other = settings.decoder_start_token_id  # generate may start with another token than training
     begins = (tokens[:, :1] == starts).all() or (other is not None and (tokens[:, 0] == other).all())
     return tokens if begins else torch.cat([starts, tokens], dim=1)
 
 
 def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:
-    """The model's own; but that of Whisper puts tokens of its choice first, of which the output tells nothing."""
+    """The model's own `generate`, but not Whisper's, which adds tokens in front that the output does not show."""
     for module in model_and_wrapped(model):
         if isinstance(module, WhisperGenerationMixin):
             return partial(GenerationMixin.generate, module)
@@ -90,17 +88,17 @@ def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:
 
 
 def _settings(model: torch.nn.Module, most: int, samples: bool) -> GenerationConfig:
-    """Those of the model, such as tokens that it never says, but greedy, or sampling from what it predicts."""
+    """The settings of the model, such as suppressed tokens, but with greedy decoding or plain sampling."""
     settings = copy.deepcopy(model.generation_config)
     skips = any(getattr(m, "gradient_checkpointing", False) or getattr(m, "layerdrop", 0) for m in model.modules())
     changes = {"num_beams": 1, "do_sample": False, "early_stopping": False, "length_penalty": 1.0}
     changes |= dict.fromkeys(("num_beam_groups", "diversity_penalty", "penalty_alpha"))
     changes |= dict.fromkeys(("constraints", "force_words_ids"))
     changes |= {"num_return_sequences": 1, "return_dict_in_generate": False, "max_length": None, "max_new_tokens": most}
-    changes["use_cache"] = not (model.training and skips)  # where a layer may not return what is to be cached
+    changes["use_cache"] = not (model.training and skips)  # a skipped layer may return nothing to cache
     if samples:
         changes |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    settings.update(**changes)  # at once: what is valid depends on several of them together
+    settings.update(**changes)  # all at once, because they are validated together
     return settings
 
 
@@ -109,5 +107,5 @@ def _encoder_states(outputs: Any) -> Tensor | None:
 
 
 def _repeated(inputs: Inputs, times: int) -> Inputs:
-    """Each row of each tensor so many times, one after the other."""
+    """Each row of each tensor repeated `times` times, one after the other."""
     return {k: v.repeat_interleave(times, 0) if torch.is_tensor(v) and times > 1 else v for k, v in inputs.items()}

@@ -1,19 +1,19 @@
 """Losses on token sequences: translation, summarisation, any text that a model generates.
 
-They read the log-probabilities that the model gives to the target tokens, moved to the left so that position `t`
-is the `t`-th token of the target wherever its padding or its prompt was:
+They read the log-probabilities that the model gives to the target tokens. These are moved to the left, past padding and
+prompt, so that position `t` is the `t`-th token of the target:
 
 | feature | shape | meaning |
 |---|---|---|
 | `target_log_probs` | `(n, T)` | log-probability of each target token, given the target before it; 0 at padding |
-| `target_mask` | `(n, T)` | where a target token is |
-| `text_mask` | `(n, T)` | where a target token is that does not end the output |
-| `target_classes` | `(n, T)` | the first position that holds the same token: tells which tokens are equal |
+| `target_mask` | `(n, T)` | the positions of target tokens |
+| `text_mask` | `(n, T)` | the positions of target tokens other than the end of the output |
+| `target_classes` | `(n, T)` | the first position that holds the same token; it tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
-| `prefix_mask` | `(n, H)` | where a token of the model's own output is |
-| `sample_log_probs` | `(n, S)` | log-probability of each of some outputs, sampled from the model |
-| `sample_mask` | `(n, S)` | where an output is that is no repetition of one before it |
-| `sample_bleu` | `(n, S)` | its sentence BLEU, 0 to 1 |
+| `prefix_mask` | `(n, H)` | the positions of tokens of the model's own output |
+| `sample_log_probs` | `(n, S)` | log-probability of each output sampled from the model |
+| `sample_mask` | `(n, S)` | the outputs that do not repeat an earlier one |
+| `sample_bleu` | `(n, S)` | sentence BLEU of each output, 0 to 1 |
 
 | loss | learned | reads | order of tokens matters |
 |---|---|---|---|
@@ -60,7 +60,7 @@ class TokenSurrogate(SurrogateLoss):
 
     @staticmethod
     def weights(features: Features) -> Tensor:
-        """The number of target tokens: what metrics of a corpus, and cross-entropy, count an example by."""
+        """The number of target tokens. Cross-entropy and the metrics of a corpus weight an example by it."""
         return features["target_mask"].sum(1).float()
 
     @staticmethod
@@ -82,14 +82,14 @@ class TokenSurrogate(SurrogateLoss):
 
 
 class TokenCrossEntropy(TokenSurrogate):
-    """`-mean_t log p_t`: cross-entropy as a loss of its own, to be compared with."""
+    """`-mean_t log p_t`: cross-entropy as a loss of its own, for comparison."""
 
     def score(self, features: Features) -> Tensor:
         return self.cross_entropy(features)
 
 
 class TokenErrorProbability(TokenSurrogate):
-    """`mean_t (1 - p_t)`: the expected share of wrong tokens; the hand-made rival of every learned surrogate."""
+    """`mean_t (1 - p_t)`: the expected share of wrong tokens, the hand-made rival of every learned surrogate."""
 
     def score(self, features: Features) -> Tensor:
         return masked_mean(-features["target_log_probs"].expm1(), features["target_mask"])
@@ -98,11 +98,12 @@ class TokenErrorProbability(TokenSurrogate):
 class MinimumRiskLoss(TokenSurrogate):
     """The expected `1 - BLEU` over a few outputs: minimum risk training, the classical rival.
 
-    The outputs are sampled in every step, which makes it many times as slow as the other losses. Unlike in the paper,
-    the target is not one of them. Their probabilities, to the power `sharpness`, are normalised over those that differ.
+    Every step samples the outputs, so it is many times as slow as the other losses. Unlike in the paper, the target is
+    not one of the outputs. Their probabilities are raised to the power `sharpness` and normalised over the distinct
+    outputs.
 
     Args:
-        sharpness: the paper has 0.005.
+        sharpness: the power of the probabilities. The paper uses 0.005.
 
     References:
         Shen et al., *Minimum Risk Training for Neural Machine Translation*, ACL 2016.
@@ -123,9 +124,9 @@ class NgramSurrogate(TokenSurrogate):
     """The sharpened expected n-gram match: `1 - Σ_n w_n · m_n`.
 
     `m_n = mean_t Π_{k<n} q_{t+k}` is the expected share of the target's n-grams that are matched, with sharpened
-    probabilities `q = p^a / (p^a + (1-p)^a)`. Learned: the sharpness `a`, the weights `w` (a softmax), and the scale of
-    the loss. It falls in every target probability by construction, so it never rewards a lower one. Where a target is
-    shorter than `n` tokens, the weights of the n-grams that it has are normalised.
+    probabilities `q = p^a / (p^a + (1-p)^a)`. The sharpness `a`, the weights `w` (a softmax) and the scale of the loss
+    are learned. The loss falls as any target probability rises, so it never rewards a lower one. If a target is shorter
+    than `n` tokens, the weights are normalised over the n-grams that it has.
 
     Args:
         max_order: the longest n-gram.
@@ -148,16 +149,16 @@ class NgramSurrogate(TokenSurrogate):
         return _weighted_mean(torch.stack(mismatches, dim=1), self.order_logits, torch.stack(exists, dim=1))
 
     def _mismatch(self, match: Tensor) -> Tensor:
-        """What an n-gram costs that is matched with this probability."""
+        """The cost of an n-gram that is matched with this probability."""
         return 1 - match
 
 
 class LogNgramSurrogate(NgramSurrogate):
     """The sharpened n-gram match on a log scale: `Σ_n w_n · mean_t log((1 + f) / (Π_{k<n} q_{t+k} + f))`.
 
-    `q` and `w` are those of `NgramSurrogate`. Where that loss hardly tells a bad n-gram from a worse one, this one
-    still does, as cross-entropy does, but only down to a match of about `f`: below it an n-gram is given up.
-    Learned: also the floor `f`. Monotone, too.
+    `q` and `w` are those of `NgramSurrogate`. That loss hardly tells a bad n-gram from a worse one. This loss does, as
+    cross-entropy does, but only down to a match of about `f`. Below `f` it gives an n-gram up. The floor `f` is
+    learned, too. The loss is monotone, too.
     """
 
     def __init__(self, max_order: int = 4):
@@ -170,13 +171,14 @@ class LogNgramSurrogate(NgramSurrogate):
 
 
 class PrefixNgramSurrogate(NgramSurrogate):
-    """The expected clipped n-gram match between the target and what the model says after its own output.
+    """The expected clipped n-gram match between the target and the model's scores after its own output.
 
-    An n-gram of the target's text, without the end, may be matched at any position of the output; its expected count,
-    the sum over positions of `Π_k q[t+k, j+k]` with `q = p^a / (p^a + (1-p)^a)`, is clipped at its count in the target.
+    An n-gram of the target's text, without the end, may match at any position of the output. Its expected count is the
+    sum over positions of `Π_k q[t+k, j+k]`, with `q = p^a / (p^a + (1-p)^a)`, clipped at its count in the target.
     Matches become a mean of precision and recall, weighted by a learned share, and are summed over n with learned
-    weights. Where the output ends, words of the target are asked for as everywhere: alone, this loss unlearns to end.
-    The faithful analogue of the paper's loss for an autoregressive model: the scores are those of its prediction.
+    weights. The loss asks for words of the target even at the end of the output, so a model that trains on it alone
+    unlearns to end. It is the analogue of the paper's loss for an autoregressive model: the scores are those of its
+    prediction.
 
     Learned: the sharpness `a`, the weights of n = 1 … `max_order`, the share of recall, and the scale.
 
@@ -213,8 +215,8 @@ class PrefixNgramSurrogate(NgramSurrogate):
 
 
 class OwnOutputSurrogate(PrefixNgramSurrogate):
-    """`PrefixNgramSurrogate` and `NgramSurrogate`, with one sharpness and one set of weights: what the model says after
-    its own output, and after the target. The second asks for the end, which the first never does.
+    """`PrefixNgramSurrogate` and `NgramSurrogate` with one sharpness and one set of weights. The first reads the scores
+    after the model's own output, the second those after the target. The second asks for the end; the first never does.
     """
 
     reads = (*PrefixNgramSurrogate.reads, *NgramSurrogate.reads)
@@ -226,13 +228,13 @@ class OwnOutputSurrogate(PrefixNgramSurrogate):
 class TransformerTokenSurrogate(TokenSurrogate):
     """The paper's translation surrogate: token scores → MLP → positions → Transformer encoder → loss per token.
 
-    Its defects are mended: positions are real, scores are log-probabilities, and the mean is over target tokens.
-    It is *not* monotone: it may order predictions best and still reward a lower target probability.
+    This version mends its defects: positions are real, scores are log-probabilities, and the mean is over target
+    tokens. It is *not* monotone: it may order predictions best and still reward a lower target probability.
 
     Args:
-        width: of the encoder; a multiple of `heads`.
-        layers: of the encoder.
-        heads: of its attention.
+        width: width of the encoder, a multiple of `heads`.
+        layers: number of its layers.
+        heads: number of its attention heads.
 
     References:
         Huang et al. 2022, section 4.4.
@@ -260,7 +262,7 @@ class TransformerTokenSurrogate(TokenSurrogate):
 
 
 def _weighted_mean(values: Tensor, order_logits: Tensor, exists: Tensor) -> Tensor:
-    """`Σ_n w_n · values_n`, the weights normalised over the orders that an example has; 0 where it has none."""
+    """`Σ_n w_n · values_n`, with weights normalised over the orders that an example has; 0 if it has none."""
     weights = order_logits[: values.shape[1]].exp() * exists
     return (weights * values).sum(1) / weights.sum(1).clamp(min=1e-12)
 

@@ -18,6 +18,7 @@ from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_o
 from .features import (
     aligned,
     first_equal,
+    moves_labels,
     strongest_rivals,
     swap_with_rival,
     target_log_probs,
@@ -29,13 +30,13 @@ from .features import (
 from .generation import decode, encoded_source, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 
-# How many outputs of an example a loss on sampled outputs compares.
+# The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
 _FAMILIAR = class_names("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
-# Decoder-only models of transformers whose loss takes the labels as they stand, without moving them by one position.
+# Decoder-only models of transformers whose loss does not shift the labels by one position.
 _UNSHIFTED = frozenset(
     {
         "BartForCausalLM", "BigBirdPegasusForCausalLM", "BlenderbotForCausalLM", "BlenderbotSmallForCausalLM",
@@ -47,13 +48,13 @@ _UNSHIFTED = frozenset(
 
 
 class TokenSequenceTask(Task):
-    """Targets are the tokens of `labels`; -100, or any negative number, marks padding and prompts. See `losses` for the
-    features.
+    """Text generation. Targets are the tokens of `labels`; -100, or any negative number, marks padding and prompts. See
+    `losses` for the features.
 
-    A text that is packed into a row with others, where `position_ids` begin again, is an example of its own.
+    Each text that is packed into a row with others is an example of its own. It begins where `position_ids` restart.
 
-    What the class of a model does not tell is read from the first batch: whether its loss moves labels by one position,
-    and whether it gives its logits without labels, too.
+    The task reads from the first batch what the class of a model does not tell: whether its loss shifts labels by one
+    position, and whether it gives the same logits without labels.
     """
 
     name = "token_sequence"
@@ -64,7 +65,7 @@ class TokenSequenceTask(Task):
     default_surrogate = default_loss = NgramSurrogate
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
     metrics: ClassVar = {
-        # force: no warning about text that looks tokenised, of which early predictions are full
+        # force: no warning about text that looks tokenised, because many early predictions do
         "sacrebleu": NamedMetric(
             partial(BLEU, force=True),
             replaces_module=True,
@@ -106,23 +107,15 @@ class TokenSequenceTask(Task):
         return is_one_of(model, _FAMILIAR)
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
-        """Find out whether the loss moves the labels by one position: which of the two gives the loss."""
+        """Find out whether the loss shifts the labels by one position, by computing it both ways."""
         logits, loss, labels = named_outputs(outputs, self.logits)["logits"], loss_of(outputs), inputs["labels"]
         if labels.ndim != 2 or logits.ndim != 3 or logits.shape[1] < labels.shape[1]:
             raise ValueError(
                 f"model={type(self.model).__name__} gives logits of shape {tuple(logits.shape)} for labels of shape "
-                f"{tuple(labels.shape)}: a loss on token sequences needs (n, T, vocabulary) for (n, T)"
+                f"{tuple(labels.shape)}: a loss on token sequences needs logits (n, T, vocabulary) for labels (n, T)"
             )
-        if loss is None:
-            return
-        found = {}
-        for shifts in (False, True):
-            scores, targets = aligned(logits, labels, shifts)
-            count = (targets != -100).sum().clamp(min=1)
-            found[shifts] = (target_log_probs(scores, targets).sum() / count + loss.float().mean()).abs().item()
-        best = min(found, key=found.get)
-        if found[best] < 1e-2 * max(1.0, loss.float().mean().item()) and found[best] < 0.5 * found[not best]:
-            self.shifts = best
+        moves = None if loss is None else moves_labels(logits, labels, loss.float().mean())
+        self.shifts = self.shifts if moves is None else moves
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:
@@ -150,7 +143,7 @@ class TokenSequenceTask(Task):
                 any(isinstance(m, EncoderDecoderModel) for m in self._modules)
                 and rest.get("decoder_attention_mask") is None
             ):
-                # It masks what it made of labels, and so its start token, too, where that is the one for padding.
+                # It masks padding in the inputs that it makes from labels, so also the start token if both are equal.
                 mask = rest["decoder_input_ids"] != self._config.pad_token_id
                 rest["decoder_attention_mask"] = mask.to(rest["decoder_input_ids"].dtype)
         return rest
@@ -216,23 +209,23 @@ class TokenSequenceTask(Task):
             metric([""] * group_size, [self.sample_pair()[1]] * group_size, [range(group_size)])
         except RuntimeError as error:
             warnings.warn(
-                "a model that has learned little may predict nothing, and groups of nothing else would be left out: "
-                f"{error}",
+                "a model that has learned little may predict nothing, and groups of such predictions would be left "
+                f"out: {error}",
                 stacklevel=2,
             )
 
     def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
-        """What the model says by itself, with the start token: see `decode`."""
+        """The model's own output, with the start token; see `decode`."""
         self.require_generation()
         starts = self._decoder_inputs(inputs["labels"])[:, :1]
         return decode(model, outputs, inputs, starts, samples)
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
-        """Which text of its row each label belongs to, where several are packed into a row."""
+        """The text of its row that each label belongs to, if several are packed into a row."""
         return None if self.is_encoder_decoder else texts_of(inputs.get("position_ids"), inputs["labels"])
 
     def _targets(self, inputs: Inputs) -> Tensor:
-        """The labels that something is predicted for."""
+        """The labels that the model predicts."""
         labels = targets_of(inputs["labels"])
         return labels[:, 1:] if self.shifts and not prompt_has_logits(self.model) else labels
 
@@ -243,7 +236,7 @@ class TokenSequenceTask(Task):
         return logits
 
     def _makes_decoder_inputs(self) -> bool:
-        """Whether what the decoder reads can be made from labels, without the model."""
+        """Whether the decoder inputs can be made from labels, without the model's forward pass."""
         prepares = any(hasattr(m, "prepare_decoder_input_ids_from_labels") for m in self._modules)
         return prepares or getattr(self._config, "decoder_start_token_id", None) is not None
 
@@ -252,7 +245,7 @@ class TokenSequenceTask(Task):
         for module in self._modules:
             if hasattr(module, "prepare_decoder_input_ids_from_labels"):
                 return module.prepare_decoder_input_ids_from_labels(labels=labels)
-        config = self._config  # M2M100, NLLB and Blenderbot shift labels within their forward pass alone
+        config = self._config  # M2M100, NLLB and Blenderbot shift labels only in their forward pass
         return shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
 
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -289,11 +282,11 @@ class TokenSequenceTask(Task):
     def _is_end(self, tokens: Tensor) -> Tensor:
         settings = (getattr(m, "generation_config", None) for m in self._modules)
         known = next((found for found in settings if found is not None), self.processing_class)
-        ends = getattr(known, "eos_token_id", None)  # the Trainer adds that of the tokenizer when it starts
+        ends = getattr(known, "eos_token_id", None)  # the Trainer adds the tokenizer's token when it starts
         return torch.isin(tokens, torch.tensor([] if ends is None else ends, dtype=torch.long, device=tokens.device))
 
     def _until_end(self, tokens: Tensor) -> Tensor:
-        """Where the tokens of outputs are, their end included."""
+        """A mask of the tokens of outputs, up to and including their end."""
         is_end = self._is_end(tokens)
         return is_end.cumsum(1) - is_end.int() == 0
 
