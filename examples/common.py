@@ -94,7 +94,8 @@ class Experiment(ABC):
             row = {"arm": arm, "updates": trainer.state.global_step, "seconds": round(time.perf_counter() - started, 1)}
             trainer.save_model()
             report = trainer.surrogate_report
-            row |= {"report": report and report.as_dict(), "refused": report and report.objection}
+            refused = report.objection if report is not None and trainer.surrogate is None else None
+            row |= {"report": report and report.as_dict(), "refused": refused}
             if self.args.process_index == 0:
                 path.write_text(json.dumps(row, indent=2))
                 if report is not None:

@@ -26,8 +26,8 @@ def plot_by_class(scores: dict[str, list[float]], names: list[str], counts: list
             [row[number] for row in rows], places, s=28, zorder=3, color=colours[number % len(colours)], label=name
         )
     axis.set_yticks(places, [f"{names[c]} ({counts[c]})" for c in order], fontsize="small")
-    axis.set(xlabel=f"{metric} on the test set", ylabel="class (training examples)", xlim=(-0.02, 1.02))
+    axis.set(xlabel=f"{metric} on the test set", ylabel="class (training examples)", xlim=(-0.02, None))
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.25)
-    figure.legend(loc="outside upper center", ncols=len(scores), frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(3, len(scores)), frameon=False)
     return figure

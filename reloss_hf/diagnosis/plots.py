@@ -69,7 +69,7 @@ def plot_costs(costs: dict[str, dict[str, Tensor]]) -> "Figure":
         axis.tick_params(axis="y", which="both", labelsize="small")
         axis.set_title(name, fontsize="medium")
         axis.grid(axis="y", which="both", alpha=0.25)
-        axis.legend()
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..learning.candidates import draw_candidates, mean_losses, mean_statistics
 from ..learning.functional import hard_rank, spearman_correlation
 from ..learning.metrics import LoadedGroupMetric
 from ..learning.predictions import Predictions
+from ..learning.sets import draw_candidates, mean_losses, mean_statistics
 from ..surrogate import CountedLoss, Features, SurrogateLoss
 from ..tasks import CandidateTask
 from .results import Diagnosis, LossDiagnosis, bootstrap_draws, interval_of

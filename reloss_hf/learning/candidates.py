@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
-from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from ..surrogate import CountedLoss, Features
 from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
+from .sets import draw_candidates, features_of, mean_losses, mean_statistics
 
 _STEPS_BETWEEN_CHECKS = 25
 # The share of the sets to learn from that decide when to stop.
@@ -91,7 +92,7 @@ class CandidateLearner:
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(self.seed)
         learning, reporting = self.split(predictions)
-        examples = _features(predictions, learning)
+        examples = features_of(predictions, learning)
         surrogate = self.surrogate = self.new_surrogate(examples)
         surrogate.observe(examples)
         learned, strength = self._varied_sets(predictions, learning, generator)
@@ -102,6 +103,7 @@ class CandidateLearner:
         if varies:
             scale_to_cross_entropy(surrogate, examples)
         report = self._report(final)
+        report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(learning), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
         return report
@@ -151,12 +153,17 @@ class CandidateLearner:
             A surrogate that has learned nothing.
         """
         learned, rows = self.surrogate, torch.arange(len(predictions))
-        examples = _features(predictions, rows)
+        examples = features_of(predictions, rows)
         surrogate = self.surrogate = self.new_surrogate(examples)
+        surrogate.observe(examples)
         try:
-            surrogate.observe(examples)
             generator = torch.Generator().manual_seed(self.seed)
             sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
+        except RuntimeError:
+            # A model that has learned nothing may give predictions that the metric cannot score. Try the references.
+            gold = np.array(predictions.references)
+            self.metric(gold, gold, rows.numpy()[None])
+        else:
             self._objective(sets.statistics, sets.scores).backward()
         finally:
             self.surrogate = learned
@@ -172,7 +179,7 @@ class CandidateLearner:
         candidates: int = 0,
     ) -> "_Sets":
         candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
-        parts = []
+        parts, left_out = [], 0
         for _ in range(count):
             copies, scores = draw_candidates(
                 predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
@@ -180,8 +187,10 @@ class CandidateLearner:
             with torch.no_grad():
                 means = mean_statistics(self.surrogate, copies, candidates)
                 base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
-            parts.append((means, scores.float(), base))
-        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)))
+            places = _scored(scores)
+            left_out += int(scores.isnan().sum())
+            parts.append((means[places], scores[places].float(), base[places]))
+        return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)), left_out)
 
     def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
         """Sets to learn from, and the strength of their perturbation, the weakest that makes the metric vary. A model
@@ -250,59 +259,17 @@ class CandidateLearner:
         }
 
 
-def draw_candidates(
-    predictions: Predictions,
-    rows: Tensor,
-    metric: LoadedGroupMetric,
-    perturbed: Callable[[Features, int, torch.Generator], Features],
-    decode: Callable[[Features], Tensor],
-    size: int,
-    count: int,
-    generator: torch.Generator,
-) -> tuple[Features, Tensor]:
-    """Candidates of one set of examples, and the score of each.
-
-    Args:
-        predictions: the predictions to draw from.
-        rows: their rows that may be drawn.
-        metric: scores the candidates.
-        perturbed: see `CandidateLearner`.
-        decode: see `CandidateLearner`.
-        size: examples of the set; all rows if there are fewer.
-        count: number of candidates.
-        generator: draws the examples and the candidates.
-
-    Returns:
-        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
-    """
-    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
-    copies = perturbed(_features(predictions, chosen), count, generator)
-    references = [predictions.references[row] for row in chosen.tolist()]
-    groups = np.arange(count * len(chosen)).reshape(count, -1)
-    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
-    return copies, torch.from_numpy(scores)
-
-
-def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`."""
-    statistics = loss.statistics(copies)
-    weights = loss.weights(copies).view(count, -1)
-    values = statistics.view(count, weights.shape[1], -1)
-    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-    return means.unflatten(1, statistics.shape[1:])
-
-
-def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
-    """The mean loss of each of `count` candidates over its examples, by the weights of `loss`, shape `(count,)`."""
-    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
-
-
 @dataclass
 class _Sets:
     statistics: Tensor  # the mean statistics of each candidate, `(sets, candidates, *shape of one)`
     scores: Tensor  # the scores of the candidates, `(sets, candidates)`; higher is better
     base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`
+    left_out: int  # how many candidates the metric could not score; others of their set replace them
 
 
-def _features(predictions: Predictions, rows: Tensor) -> Features:
-    return {name: value[rows] for name, value in predictions.features.items()}
+def _scored(scores: Tensor) -> Tensor:
+    """The places of the candidates, with each unscored candidate replaced by a scored one."""
+    places, scored = torch.arange(len(scores)), (~scores.isnan()).nonzero().flatten()
+    missing = scores.isnan()
+    places[missing] = scored[torch.arange(int(missing.sum())) % len(scored)]
+    return places

@@ -122,8 +122,14 @@ def test_all_classes_are_named_to_a_metric_that_averages_over_them():
         assert learner.surrogate.info["metric_options"].keys() == expected.keys()
 
 
+def test_costs_of_another_number_of_classes_are_refused(learner):
+    features = {"logits": torch.zeros(3, 4), "labels": torch.zeros(3, dtype=torch.long)}
+    with pytest.raises(ValueError, match="these costs are for 6 classes, but the logits have 4"):
+        learner.surrogate(features)
+
+
 def test_a_loss_that_is_not_learned_is_refused_by_the_learner():
-    with pytest.raises(ValueError, match=r"'FocalLoss' cannot be learned .* surrogate=FocalLoss\(...\), or learn a ClassCosts"):
+    with pytest.raises(ValueError, match=r"'FocalLoss' cannot be learned .* surrogate=FocalLoss\(.*learn a ClassCosts"):
         CandidateLearner("accuracy", "FocalLoss")
     with pytest.raises(ValueError, match="'NgramSurrogate' cannot be learned from candidates of the same examples"):
         CandidateLearner("accuracy", "NgramSurrogate")

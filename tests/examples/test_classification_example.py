@@ -68,7 +68,7 @@ def test_the_example_trains_both_arms_on_texts_from_one_warm_start(run, tmp_path
     results, printed = run("--max_train_samples", "300", "--max_eval_samples", "100")
     assert [row["arm"] for row in results["arms"]] == ARMS
     start, arms = results["warm_start"], results["arms"]
-    assert start["updates"] == 21 and all(row["updates"] == 30 for row in arms)
+    assert start["updates"] == 20 and all(row["updates"] == 28 for row in arms)
     for row in arms:
         assert row["metric"] == "f1 macro" and 0 <= row["score"] <= 1 and row["seconds"] > 0
         assert len(row["f1_by_class"]) == 20

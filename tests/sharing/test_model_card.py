@@ -61,7 +61,7 @@ def test_the_card_of_costs_speaks_of_candidates_of_the_same_examples(tmp_path):
         "Spearman of cross-entropy with f1, candidates of the same examples": round(info["spearman_cross_entropy"], 4),
     }
     for said in (
-        f"over {info['held_out_groups']} candidates of sets of up to 512 held-out examples. A candidate is what the",
+        f"over {info['held_out_groups']} candidates of sets of up to {info['group_size']} held-out examples. A",
         f"| | candidates of the same examples |\n|---|---|\n| this surrogate | {info['spearman']:.3f} |\n",
         f"| held-out candidates | {info['held_out_groups']} |",
         "learn it again for others",

@@ -136,6 +136,10 @@ class ClassCosts(CountedLoss, ClassLoss):
     def statistics(self, features: Features) -> Tensor:
         """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""
         logits, targets = features["logits"], targets_of(features)
+        if logits.shape[1] != self.classes:
+            raise ValueError(
+                f"these costs are for {self.classes} classes, but the logits have {logits.shape[1]}: learn them again"
+            )
         if features["labels"].ndim == 2:
             missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
         else:

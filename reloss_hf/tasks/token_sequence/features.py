@@ -39,6 +39,19 @@ def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     return -losses.view_as(labels)
 
 
+def moves_labels(logits: Tensor, labels: Tensor, loss: Tensor) -> bool | None:
+    """Whether the loss, a scalar, is cross-entropy with labels shifted by one position. False if it is cross-entropy
+    with unshifted labels, None if it is neither or both."""
+    found = {}
+    for shifts in (False, True):
+        scores, targets = aligned(logits, labels, shifts)
+        count = (targets != -100).sum().clamp(min=1)
+        found[shifts] = (target_log_probs(scores, targets).sum() / count + loss).abs().item()
+    best = min(found, key=found.get)
+    tells = found[best] < 1e-2 * max(1.0, loss.item()) and found[best] < 0.5 * found[not best]
+    return best if tells else None
+
+
 def texts_of(position_ids: Tensor | None, labels: Tensor) -> Tensor | None:
     """The number of the packed text that each position of a row belongs to, counted from 0, of the shape `(n, T)` of
     `labels`. None if nothing is packed. A text begins where the position ids do not grow by one."""

@@ -18,6 +18,7 @@ from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_o
 from .features import (
     aligned,
     first_equal,
+    moves_labels,
     strongest_rivals,
     swap_with_rival,
     target_log_probs,
@@ -106,23 +107,15 @@ class TokenSequenceTask(Task):
         return is_one_of(model, _FAMILIAR)
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
-        """Find out whether the loss shifts the labels by one position, by computing it both ways."""
+        """Find out whether the loss shifts the labels by one position."""
         logits, loss, labels = named_outputs(outputs, self.logits)["logits"], loss_of(outputs), inputs["labels"]
         if labels.ndim != 2 or logits.ndim != 3 or logits.shape[1] < labels.shape[1]:
             raise ValueError(
                 f"model={type(self.model).__name__} gives logits of shape {tuple(logits.shape)} for labels of shape "
                 f"{tuple(labels.shape)}: a loss on token sequences needs logits (n, T, vocabulary) for labels (n, T)"
             )
-        if loss is None:
-            return
-        found = {}
-        for shifts in (False, True):
-            scores, targets = aligned(logits, labels, shifts)
-            count = (targets != -100).sum().clamp(min=1)
-            found[shifts] = (target_log_probs(scores, targets).sum() / count + loss.float().mean()).abs().item()
-        best = min(found, key=found.get)
-        if found[best] < 1e-2 * max(1.0, loss.float().mean().item()) and found[best] < 0.5 * found[not best]:
-            self.shifts = best
+        moves = None if loss is None else moves_labels(logits, labels, loss.float().mean())
+        self.shifts = self.shifts if moves is None else moves
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:

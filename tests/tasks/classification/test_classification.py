@@ -228,3 +228,21 @@ def test_a_class_that_never_occurs_in_the_slice_is_named_and_costs_what_others_d
     assert "never occur" in caplog.text and "[3]" in caplog.text
     costs = trainer.surrogate.costs.log()
     torch.testing.assert_close(costs[:, 3], costs[:, :3].mean(1), rtol=0.2, atol=0.2)
+
+
+def test_candidates_that_the_metric_cannot_score_are_left_out_and_counted(tmp_path):
+    def picky(predictions, references):
+        if np.asarray(predictions)[:3].sum() % 4 == 0:
+            raise ZeroDivisionError("nothing of that")
+        return recall_of_rare(predictions, references)
+
+    model, held_out = Bag(several=True), make_rows(400, seed=7, several=True)
+    arguments = {"learning_rate": 0.1, "surrogate_learn_again": 0}
+    trainer = make_trainer(
+        tmp_path, several=True, model=model, metric=picky, surrogate_dataset=held_out, arguments=arguments
+    )
+    with pytest.warns(UserWarning, match="could not score"):
+        trainer.train()
+    report = trainer.surrogate_report
+    assert 0 < report.groups_left_out < report.held_out_groups * 4
+    assert report.spearman > report.spearman_cross_entropy

@@ -1,0 +1,63 @@
+"""Draws and scores sets of candidates of the same examples, and computes losses of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from .metrics import LoadedGroupMetric
+from .predictions import Predictions
+
+
+def draw_candidates(
+    predictions: Predictions,
+    rows: Tensor,
+    metric: LoadedGroupMetric,
+    perturbed: Callable[[Features, int, torch.Generator], Features],
+    decode: Callable[[Features], Tensor],
+    size: int,
+    count: int,
+    generator: torch.Generator,
+) -> tuple[Features, Tensor]:
+    """Candidates of one set of examples, and the score of each.
+
+    Args:
+        predictions: the predictions to draw from.
+        rows: their rows that may be drawn.
+        metric: scores the candidates.
+        perturbed: see `CandidateLearner`.
+        decode: see `CandidateLearner`.
+        size: examples of the set; all rows if there are fewer.
+        count: number of candidates.
+        generator: draws the examples and the candidates.
+
+    Returns:
+        The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
+    """
+    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
+    copies = perturbed(features_of(predictions, chosen), count, generator)
+    references = [predictions.references[row] for row in chosen.tolist()]
+    groups = np.arange(count * len(chosen)).reshape(count, -1)
+    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
+    return copies, torch.from_numpy(scores)
+
+
+def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
+    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`."""
+    statistics = loss.statistics(copies)
+    weights = loss.weights(copies).view(count, -1)
+    values = statistics.view(count, weights.shape[1], -1)
+    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    return means.unflatten(1, statistics.shape[1:])
+
+
+def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
+    """The mean loss of each of `count` candidates over its examples, by the weights of `loss`, shape `(count,)`."""
+    return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
+
+
+def features_of(predictions: Predictions, rows: Tensor) -> Features:
+    """The features of some rows."""
+    return {name: value[rows] for name, value in predictions.features.items()}
