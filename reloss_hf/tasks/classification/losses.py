@@ -10,7 +10,8 @@
 | `ClassCosts` | the cost of a miss and of a false alarm, by class | a mean over examples |
 | `ClassCrossEntropy` | nothing | a mean over examples |
 
-The hand-made losses are in `hand_made`. None of these losses rises with the probability of a gold label.
+The hand-made losses are in `hand_made`. No loss but `LabelSmoothedCrossEntropy` rises with the probability of a gold
+label.
 """
 
 from abc import abstractmethod
@@ -36,8 +37,8 @@ class ClassLoss(SurrogateLoss):
     scores = ("logits",)
     about = "is for the classes of the model that it was learned with"
     limits = (
-        "Its costs fit the model and the data that it was learned with: learn it again for others.",
-        "It moves decisions to what the metric asks for, so the probabilities are no longer calibrated.",
+        "Its costs fit the model and the data that it was learned with. For others, learn it again.",
+        "It moves decisions to those that the metric rewards, so the probabilities are no longer calibrated.",
     )
 
     @abstractmethod
