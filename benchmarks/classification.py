@@ -62,6 +62,10 @@ class TimedTrainer(ReLossTrainer):
 class ShuffledControl(TimedTrainer):
     """Gives the scores to the wrong candidates while it learns, and trains on what comes of it, come what may."""
 
+    def training_step(self, *positional, **keywords):
+        self.learning._look = lambda *positional, **keywords: None  # that the metric falls is no reason to go back
+        return super().training_step(*positional, **keywords)
+
     def _learn(self, predictions):
         metric = self.learner.metric
         self.learner.metric = _Shuffled(metric)
@@ -70,12 +74,6 @@ class ShuffledControl(TimedTrainer):
         finally:
             self.learner.metric = metric
         return surrogate, report, None
-
-    def _use(self, learned):
-        if learned.surrogate is None:
-            self.learning._gave_up = False
-        else:
-            super()._use(learned)
 
 
 class _Shuffled:
@@ -188,10 +186,12 @@ def run_arm(
             for report in trainer.reports
         ]
     run["warm_start"] = {"curve": start["curve"], "seconds": round(start["seconds"], 1)}
-    logits = {part: predict(model, getattr(data, part), data.collate) for part in ("validation", "test")}
+    logits = {part: predict(model, getattr(data, part), data.collate) for part in ("held_out", "validation", "test")}
+    settings = "-".join(str(value) for value in (name, seed, arm, metric, *variant.values()) if value is not None)
+    torch.save(logits, folder / f"logits-{settings.replace('/', '')}.pt")
     references = {part: np.array(getattr(data, part)["labels"], dtype=int) for part in logits}
-    for part, found in logits.items():
-        decided = decide(found, data.several)
+    for part in ("validation", "test"):
+        decided = decide(logits[part], data.several)
         run[part] = {key: round(judge(decided, references[part]), 3) for key, judge in JUDGES[name].items()}
     if arm == "cross_entropy":
         run["tuned"] = {}

@@ -42,6 +42,7 @@ def time_classification(shared: Path, rounds: int) -> dict:
         )
         for name, changes in arms.items()
     }
+    trainers["cross_entropy"].accelerator.prepare_model(model)  # the model's own precision, as in training
     steps = {name: training_step(trainers[name]) for name in ("cross_entropy", "surrogate")}
     rows = data.rest.sort("length").select_columns(["input_ids", "labels"])
     starts = range(len(rows) // 16, len(rows), len(rows) // 8)  # batches of one length, as in training

@@ -32,6 +32,11 @@ class VectorisedMetric(ABC):
     def __call__(self, predictions: list, references: list) -> Any:
         """The score of one group."""
 
+    @property
+    @abstractmethod
+    def at_once(self) -> bool:
+        """Whether `scores` is quick: it need not know every setting of the metric."""
+
     @abstractmethod
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
         """The scores of groups of one size, shape `(groups,)`, equal to those of `__call__`. None if these predictions

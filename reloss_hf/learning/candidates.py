@@ -73,7 +73,7 @@ class CandidateLearner:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
-        at_once = isinstance(metric.metric, VectorisedMetric)
+        at_once = isinstance(metric.metric, VectorisedMetric) and metric.metric.at_once
         self.group_size, self.sets = group_size, sets or (24 if at_once else 12)
         self.candidates = candidates or (48 if at_once else 24)
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
@@ -264,7 +264,7 @@ class _Sets:
     statistics: Tensor  # the mean statistics of each candidate, `(sets, candidates, *shape of one)`
     scores: Tensor  # the scores of the candidates, `(sets, candidates)`; higher is better
     base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`
-    left_out: int  # how many candidates the metric could not score; others of their set replace them
+    left_out: int  # how many candidates the metric could not score; scored ones of their set take their place
 
 
 def _scored(scores: Tensor) -> Tensor:

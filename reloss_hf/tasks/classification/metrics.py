@@ -12,6 +12,17 @@ from sklearn import metrics
 from ...learning.calling import VectorisedMetric
 from ..base import NamedMetric
 
+# What is divided by what in a score, from the counts of hits, of what is wrongly predicted and of what is missed.
+_RATIOS = {
+    "f1_score": lambda beta, hits, wrong, missed: (2 * hits, 2 * hits + wrong + missed),
+    "fbeta_score": lambda beta, hits, wrong, missed: (
+        (1 + beta**2) * hits,
+        (1 + beta**2) * hits + wrong + beta**2 * missed,
+    ),
+    "precision_score": lambda beta, hits, wrong, missed: (hits, hits + wrong),
+    "recall_score": lambda beta, hits, wrong, missed: (hits, hits + missed),
+    "jaccard_score": lambda beta, hits, wrong, missed: (hits, hits + wrong + missed),
+}
 _AVERAGES = ("binary", "micro", "macro", "weighted", "samples")
 
 
@@ -30,8 +41,12 @@ class ClassificationMetric(VectorisedMetric):
     def __call__(self, predictions: list, references: list) -> Any:
         return self.function(references, predictions, **self.options)
 
+    @property
+    def at_once(self) -> bool:
+        return self.function.__name__ in (*_RATIOS, "accuracy_score", "matthews_corrcoef")
+
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
-        """Accuracy, Matthews correlation and F scores from counts, because scikit-learn needs milliseconds a group."""
+        """Scores from counts, because scikit-learn needs milliseconds a group."""
         function, options = self.function.__name__, self.options
         if set(options) - {"zero_division", "average", "labels", "beta", "pos_label"}:
             return None
@@ -41,7 +56,7 @@ class ClassificationMetric(VectorisedMetric):
         if function == "matthews_corrcoef" and predictions.ndim == 2:
             return _matthews_correlations(predictions, references)
         average = options.get("average", "binary")
-        if function not in ("f1_score", "fbeta_score") or average not in _AVERAGES:
+        if function not in _RATIOS or average not in _AVERAGES:
             return None
         if predictions.ndim == 2:
             classes, found = options.get("labels"), np.union1d(predictions, references)
@@ -52,7 +67,7 @@ class ClassificationMetric(VectorisedMetric):
             predictions, references = (values[..., None] == np.asarray(classes) for values in (predictions, references))
         elif average == "binary":
             return None
-        return _f_scores(predictions, references, options.get("beta", 1.0), average)
+        return _averaged(partial(_RATIOS[function], options.get("beta", 1.0)), predictions, references, average)
 
 
 def takes_labels(metric: Any) -> bool:
@@ -68,16 +83,15 @@ def takes_labels(metric: Any) -> bool:
     return from_sklearn and "labels" in signature(function).parameters
 
 
-def _f_scores(predictions: np.ndarray, references: np.ndarray, beta: float, average: str) -> np.ndarray:
-    """F-beta of groups, from 0/1 of shape `(groups, size, labels)`; 0 if a label is neither predicted nor present."""
+def _averaged(ratio: Callable, predictions: np.ndarray, references: np.ndarray, average: str) -> np.ndarray:
+    """A score of groups, from 0/1 of shape `(groups, size, labels)`; 0 if a ratio has nothing to divide by."""
     predicted, gold = predictions.astype(bool), references.astype(bool)
     axis = 2 if average == "samples" else 1
     hits, wrong, missed = (found.sum(axis) for found in (predicted & gold, predicted & ~gold, ~predicted & gold))
     if average == "micro":
         hits, wrong, missed = (counts.sum(1, keepdims=True) for counts in (hits, wrong, missed))
-    weighed = (1 + beta**2) * hits
-    total = weighed + wrong + beta**2 * missed
-    scores = np.divide(weighed, total, out=np.zeros(total.shape), where=total > 0)
+    part, whole = ratio(hits, wrong, missed)
+    scores = np.divide(part, whole, out=np.zeros(whole.shape), where=whole > 0)
     if average != "weighted":
         return scores.mean(1)
     return (scores * (hits + missed)).sum(1) / np.maximum((hits + missed).sum(1), 1)
