@@ -63,9 +63,9 @@ class AbsoluteError(GradeLoss):
 
 
 class MissedGrades(GradeLoss):
-    """Learned: how far a grade may lie beside the gold one."""
+    """Learns how far a grade may lie from the gold one."""
 
-    about = "minds how many grades are missed, and not how far"
+    about = "counts missed grades, and not how far they miss"
     limits = ("It knows grades that are one apart.",)
 
     def __init__(self):
@@ -239,9 +239,7 @@ def test_a_task_of_ones_own_is_trained_through_the_switch_saved_diagnosed_and_ca
     assert "one candidate lies above that of squared error" in " ".join(said["report"].split())
     assert json.loads((tmp_path / "report" / "diagnosis.json").read_text())["losses"]["squared error"]
     assert "grading" in ModelCard.load(card).data.tags
-    assert (
-        "minds how many grades are missed" in said["card"] and "- It knows grades that are one apart." in said["card"]
-    )
+    assert "counts missed grades" in said["card"] and "- It knows grades that are one apart." in said["card"]
 
 
 def test_the_command_line_knows_it_too(build, tmp_path, capsys):

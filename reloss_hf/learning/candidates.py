@@ -160,7 +160,7 @@ class CandidateLearner:
             generator = torch.Generator().manual_seed(self.seed)
             sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
         except RuntimeError:
-            # A model that has learned nothing may predict what the metric cannot score: it has to score what is right.
+            # A model that has learned nothing may give predictions that the metric cannot score. Try the references.
             gold = np.array(predictions.references)
             self.metric(gold, gold, rows.numpy()[None])
         else:
@@ -268,7 +268,7 @@ class _Sets:
 
 
 def _scored(scores: Tensor) -> Tensor:
-    """Places of the candidates, in which those that have no score are replaced by others that have one."""
+    """The places of the candidates, with each unscored candidate replaced by a scored one."""
     places, scored = torch.arange(len(scores)), (~scores.isnan()).nonzero().flatten()
     missing = scores.isnan()
     places[missing] = scored[torch.arange(int(missing.sum())) % len(scored)]

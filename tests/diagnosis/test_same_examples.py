@@ -124,7 +124,7 @@ def test_all_classes_are_named_to_a_metric_that_averages_over_them():
 
 def test_costs_of_another_number_of_classes_are_refused(learner):
     features = {"logits": torch.zeros(3, 4), "labels": torch.zeros(3, dtype=torch.long)}
-    with pytest.raises(ValueError, match="these costs are of 6 classes, and the logits of 4"):
+    with pytest.raises(ValueError, match="these costs are for 6 classes, but the logits have 4"):
         learner.surrogate(features)
 
 
