@@ -10,6 +10,9 @@ from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 
+# The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
+STRENGTHS = (1.0, 3.0, 10.0)
+
 
 def draw_candidates(
     predictions: Predictions,
