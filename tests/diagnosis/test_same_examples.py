@@ -57,7 +57,7 @@ def test_a_set_holds_candidates_of_the_same_examples_and_correlations_are_within
     assert len(seen) == (1 + 32) * 32  # a trial of how strongly to perturb comes first
     for start in range(0, len(seen), 32):
         assert all((references == seen[start]).all() for references in seen[start : start + 32])
-    assert len({references.tobytes() for references in seen}) == 1 + 32
+    assert len({references.tobytes() for references in seen}) == 32
     base = found.losses[0]
     pairs = zip(found.metric.view(32, 32), base.losses.view(32, 32), strict=True)
     expected = np.mean([spearmanr(scores, -losses).statistic for scores, losses in pairs])
