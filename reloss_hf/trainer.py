@@ -298,7 +298,8 @@ class ReLossMixin(SavingMixin):
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # the class name may not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
-        if self._given is None and self.args.surrogate_start is not None:
+        learns = self._metric[0] is not None or self.args.surrogate_class is not None
+        if self._given is None and learns and self.args.surrogate_start is not None:
             self.learning = make_learning(self, *self._metric)
 
     def _learn(self, predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:

@@ -32,7 +32,7 @@ from reloss_hf.tasks.base import NamedMetric, Task, uniform_draws
 
 
 class GradeLoss(SurrogateLoss):
-    """Reads `grades`, the model's, and `gold_grades`; both have the shape `(n, criteria)`."""
+    """Reads `grades`, from the model, and `gold_grades`. Both have the shape `(n, criteria)`."""
 
     task = "grading"
     reads = ("grades", "gold_grades")
@@ -44,7 +44,7 @@ class GradeLoss(SurrogateLoss):
         return (features["grades"] - features["gold_grades"]).square().mean(1)
 
     @staticmethod
-    def to_logits(grades):  # the grades are what the model gives, as they are
+    def to_logits(grades):  # the model gives the grades themselves
         return grades
 
     @staticmethod
@@ -63,9 +63,9 @@ class AbsoluteError(GradeLoss):
 
 
 class MissedGrades(GradeLoss):
-    """Learned: how far a grade may lie beside the gold one."""
+    """Learns how far a grade may lie from the gold one."""
 
-    about = "minds how many grades are missed, and not how far"
+    about = "counts missed grades, and not how far they miss"
     limits = ("It knows grades that are one apart.",)
 
     def __init__(self):
@@ -78,7 +78,7 @@ class MissedGrades(GradeLoss):
 
 
 def agreement(predictions, references):
-    """The share of grades that are the gold ones."""
+    """The share of grades that equal the gold ones."""
     gold = [reference["grades"] for reference in references]
     return (torch.tensor(predictions) == torch.tensor(gold)).float().mean().item()
 
@@ -147,7 +147,7 @@ class GradingTask(Task):
 
 
 class Grader(nn.Module):
-    """A model of one's own, of which transformers knows nothing."""
+    """A model that transformers does not know."""
 
     def __init__(self):
         super().__init__()
@@ -158,7 +158,7 @@ class Grader(nn.Module):
 
 
 def make_essays(count, seed=0):
-    """Essays of four numbers, three grades each that follow from them, and some that nobody can guess."""
+    """Essays of four numbers. Three grades follow from the numbers, but nobody can guess some of them."""
     draw = torch.Generator().manual_seed(seed)
     essays = torch.randn(count, 4, generator=draw)
     grades = 4.5 + essays @ torch.randn(4, 3, generator=torch.Generator().manual_seed(9))
@@ -236,12 +236,10 @@ def test_a_task_of_ones_own_is_trained_through_the_switch_saved_diagnosed_and_ca
         assert "squared error" in text.lower(), name
         assert "cross-entropy" not in text.lower() and "token" not in text.lower(), name
     assert "Squared error follows agreement" in said["verdict"]
-    assert "one candidate lies above that of squared error" in " ".join(said["report"].split())
+    assert "one candidate minus that of squared error" in " ".join(said["report"].split())
     assert json.loads((tmp_path / "report" / "diagnosis.json").read_text())["losses"]["squared error"]
     assert "grading" in ModelCard.load(card).data.tags
-    assert (
-        "minds how many grades are missed" in said["card"] and "- It knows grades that are one apart." in said["card"]
-    )
+    assert "counts missed grades" in said["card"] and "- It knows grades that are one apart." in said["card"]
 
 
 def test_the_command_line_knows_it_too(build, tmp_path, capsys):

@@ -48,7 +48,7 @@ def test_the_task_follows_the_model_of_each_run_and_the_first_is_freed(tokenizer
 
 @pytest.mark.parametrize("start", [1, 1.0])
 def test_a_start_that_may_mean_all_of_the_run_or_its_first_step_is_refused(start, tmp_path):
-    with pytest.raises(ValueError, match="surrogate_start=1.* may mean all of the run, or its first step: pass None"):
+    with pytest.raises(ValueError, match="surrogate_start=1.* may mean the whole run or its first step: pass None"):
         ReLossTrainingArguments(output_dir=tmp_path, surrogate_start=start)
 
 
@@ -65,7 +65,7 @@ def test_a_smoke_test_with_all_defaults_passes_and_says_that_nothing_was_learned
         trainer = plain(build, max_steps=steps, surrogate_start=0.7)
         trainer.train()
     assert trainer.state.global_step == steps
-    assert "Nothing will be learned" in caplog.text
+    assert "No surrogate will be learned or used" in caplog.text
 
 
 def test_a_run_that_stops_before_the_switch_says_so(build, caplog):
@@ -75,7 +75,7 @@ def test_a_run_that_stops_before_the_switch_says_so(build, caplog):
 
     with caplog.at_level(logging.WARNING):
         plain(build, trainer={"callbacks": [StopEarly()]}).train()
-    assert "Nothing was learned" in caplog.text and "after step 2" in caplog.text
+    assert "No surrogate was learned or used" in caplog.text and "after step 2" in caplog.text
 
 
 def test_early_stopping_goes_along(build):
@@ -136,7 +136,7 @@ def test_a_run_resumed_with_another_metric_says_which_loss_it_goes_on_with(build
     with caplog.at_level(logging.WARNING):
         resumed.train(resume_from_checkpoint=checkpoint)
     assert resumed.surrogate.info["metric"] == first.surrogate.info["metric"]
-    assert "is not learned: to learn it, begin a new run" in caplog.text
+    assert "to learn it, start a new run" in caplog.text
 
 
 def test_a_run_resumed_with_a_surrogate_takes_it_and_says_so(build, tmp_path, caplog):
@@ -145,7 +145,7 @@ def test_a_run_resumed_with_a_surrogate_takes_it_and_says_so(build, tmp_path, ca
     with caplog.at_level(logging.WARNING):
         resumed.train(resume_from_checkpoint=checkpoint)
     assert isinstance(resumed.surrogate, TokenErrorProbability)
-    assert "surrogate=TokenErrorProbability is used, and not the" in caplog.text
+    assert "Training uses surrogate=TokenErrorProbability and not the" in caplog.text
 
 
 def test_a_run_resumed_as_it_was_says_nothing(build, tmp_path, caplog):
@@ -153,4 +153,4 @@ def test_a_run_resumed_as_it_was_says_nothing(build, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="reloss_hf"):
         build().train(resume_from_checkpoint=checkpoint)
         plain(build, {"surrogate": NgramSurrogate()}, save_strategy="steps", save_steps=6).train()
-    assert "Training goes on with" not in caplog.text and "is used, and not" not in caplog.text
+    assert "Training continues with" not in caplog.text and "Training uses surrogate=" not in caplog.text

@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm
 from ..learning.functional import hard_rank, spearman_correlation
 from ..learning.metrics import LoadedGroupMetric
 from ..learning.predictions import Predictions
-from ..learning.sets import draw_candidates, mean_losses, mean_statistics
+from ..learning.sets import STRENGTHS, draw_candidates, mean_losses, mean_statistics
 from ..surrogate import CountedLoss, Features, SurrogateLoss
 from ..tasks import CandidateTask
 from .results import Diagnosis, LossDiagnosis, bootstrap_draws, interval_of
@@ -54,10 +55,11 @@ def diagnose_same_examples(
     sets = max(_FEWEST_SETS, math.ceil(_SETS / len(models)))
     scores, values, of_model = [], {name: [] for name in losses}, models.repeat_interleave(sets)
     with _first_warning_alone():
+        perturbed = _perturbed(predictions, metric, task, group_size, seed)
         for model in tqdm(of_model, desc=f"Scoring candidates by {metric.name}", disable=not progress):
             rows = (predictions.candidates == model).nonzero().flatten()
             copies, found = draw_candidates(
-                predictions, rows, metric, task.perturbed, task.decode, group_size, _CANDIDATES, generator
+                predictions, rows, metric, perturbed, task.decode, group_size, _CANDIDATES, generator
             )
             scored = found.isfinite()
             scores.append(torch.where(scored, found, torch.nan))
@@ -109,6 +111,22 @@ def _losses(loss: SurrogateLoss, copies: Features) -> Tensor:
     if isinstance(loss, CountedLoss):
         return (loss.log_scale.exp() * loss.of_statistics(mean_statistics(loss, copies, _CANDIDATES))).double()
     return mean_losses(loss, loss, copies, _CANDIDATES).double()
+
+
+def _perturbed(
+    predictions: Predictions, metric: LoadedGroupMetric, task: type[CandidateTask], group_size: int, seed: int
+) -> Callable:
+    """The perturbation of the task, as weak as makes the metric of the last model vary."""
+    rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+    for strength in STRENGTHS:
+        perturbed = partial(task.perturbed, strength=strength)
+        generator = torch.Generator().manual_seed(seed)
+        _, found = draw_candidates(
+            predictions, rows, metric, perturbed, task.decode, group_size, _CANDIDATES, generator
+        )
+        if found[found.isfinite()].std() > 0:
+            break
+    return perturbed
 
 
 def _centred(values: Tensor) -> Tensor:

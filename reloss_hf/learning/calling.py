@@ -35,7 +35,7 @@ class VectorisedMetric(ABC):
     @property
     @abstractmethod
     def at_once(self) -> bool:
-        """Whether `scores` is quick: it need not know every setting of the metric."""
+        """Whether `scores` is quick. It may not support every setting of the metric."""
 
     @abstractmethod
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:

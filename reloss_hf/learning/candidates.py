@@ -1,6 +1,7 @@
 """Learns from candidates of the same examples: perturbed predictions of a model, ranked by the metric."""
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -20,13 +21,13 @@ from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
-from .sets import draw_candidates, features_of, mean_losses, mean_statistics
+from .sets import STRENGTHS, draw_candidates, features_of, mean_losses, mean_statistics
+
+logger = logging.getLogger(__name__)
 
 _STEPS_BETWEEN_CHECKS = 25
 # The share of the sets to learn from that decide when to stop.
 _STOPPING = 0.2
-# The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
-_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 class CandidateLearner:
@@ -158,11 +159,10 @@ class CandidateLearner:
         surrogate.observe(examples)
         try:
             generator = torch.Generator().manual_seed(self.seed)
-            sets = self._sets(predictions, rows, 1, generator, _STRENGTHS[-1], candidates=3)
+            sets = self._sets(predictions, rows, 1, generator, STRENGTHS[-1], candidates=3)
         except RuntimeError:
-            # A model that has learned nothing may predict what the metric cannot score: it has to score what is right.
-            gold = np.array(predictions.references)
-            self.metric(gold, gold, rows.numpy()[None])
+            # A few examples, or a model that has learned nothing, may give what the metric cannot score.
+            logger.warning("The metric %s cannot score a trial on %d examples", self.metric.name, len(predictions))
         else:
             self._objective(sets.statistics, sets.scores).backward()
         finally:
@@ -195,7 +195,7 @@ class CandidateLearner:
     def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
         """Sets to learn from, and the strength of their perturbation, the weakest that makes the metric vary. A model
         that always predicts the same needs a strong one."""
-        for strength in _STRENGTHS:
+        for strength in STRENGTHS:
             sets = self._sets(predictions, rows, self.sets, generator, strength)
             if (sets.scores.std(1) > 0).float().mean() > 0.5:
                 break
@@ -268,7 +268,7 @@ class _Sets:
 
 
 def _scored(scores: Tensor) -> Tensor:
-    """Places of the candidates, in which those that have no score are replaced by others that have one."""
+    """The places of the candidates, with each unscored candidate replaced by a scored one."""
     places, scored = torch.arange(len(scores)), (~scores.isnan()).nonzero().flatten()
     missing = scores.isnan()
     places[missing] = scored[torch.arange(int(missing.sum())) % len(scored)]

@@ -1,4 +1,4 @@
-"""Sets of candidates of the same examples: how they are drawn and scored, and what a loss sees of them."""
+"""Draws and scores sets of candidates of the same examples, and computes losses of them."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,9 @@ from torch import Tensor
 from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
 from .metrics import LoadedGroupMetric
 from .predictions import Predictions
+
+# The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
+STRENGTHS = (1.0, 3.0, 10.0)
 
 
 def draw_candidates(
@@ -21,17 +24,17 @@ def draw_candidates(
     count: int,
     generator: torch.Generator,
 ) -> tuple[Features, Tensor]:
-    """Candidates of one set of examples, and what the metric says of each.
+    """Candidates of one set of examples, and the score of each.
 
     Args:
-        predictions: to draw from.
-        rows: of these, that may be drawn.
+        predictions: the predictions to draw from.
+        rows: their rows that may be drawn.
         metric: scores the candidates.
         perturbed: see `CandidateLearner`.
-        decode: likewise.
-        size: examples of the set; all rows where there are fewer.
-        count: of candidates.
-        generator: draws both.
+        decode: see `CandidateLearner`.
+        size: examples of the set; all rows if there are fewer.
+        count: number of candidates.
+        generator: draws the examples and the candidates.
 
     Returns:
         The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
@@ -45,7 +48,7 @@ def draw_candidates(
 
 
 def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The means over each of `count` candidates, shape `(count, *shape of one)`."""
+    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`."""
     statistics = loss.statistics(copies)
     weights = loss.weights(copies).view(count, -1)
     values = statistics.view(count, weights.shape[1], -1)
@@ -54,10 +57,10 @@ def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
 
 
 def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
-    """The means of losses of examples over each of `count` candidates, by the weights of `loss`, shape `(count,)`."""
+    """The mean loss of each of `count` candidates over its examples, by the weights of `loss`, shape `(count,)`."""
     return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
 
 
 def features_of(predictions: Predictions, rows: Tensor) -> Features:
-    """Of some rows."""
+    """The features of some rows."""
     return {name: value[rows] for name, value in predictions.features.items()}

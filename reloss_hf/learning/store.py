@@ -42,8 +42,7 @@ class PredictionStore:
         """The places, from 0 to `capacity`, of the examples of this batch. Examples at its end may get none.
 
         All processes get batches of so many rows in turn. The same examples therefore have the same places with any
-        number of processes. This holds roughly if processes have unequally many, as of
-        packed texts.
+        number of processes. This holds only roughly if processes have unequally many, as with packed texts.
         """
         first = self.seen(candidate) + self.process * rows
         self._seen[candidate] = self.seen(candidate) + self.processes * rows

@@ -62,3 +62,10 @@ def learn_here(
     except Exception as error:
         return None, None, f"no surrogate could be learned: {error}"
     return learner.surrogate.cpu(), report, report.objection
+
+
+def forget_predictions(args: TrainingArguments, name: str) -> None:
+    """Remove what an earlier run saved in the same folder under names that begin like this."""
+    if args.save_predictions and args.should_save:
+        for path in (Path(args.output_dir) / PREDICTIONS_FOLDER).glob(f"{name}-*.safetensors"):
+            path.unlink()

@@ -1,6 +1,8 @@
 """Prepares a given surrogate, or the learning of one, and checks it before the first step."""
 
+import logging
 import math
+from collections.abc import Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from .held_out import held_out_slice, labels_of, warn_of_missing_labels
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
+logger = logging.getLogger(__name__)
+
 
 def given_surrogate(
     trainer: Trainer, surrogate: SurrogateLoss | str | Path | None, metric: GroupMetric | MetricLike | None
@@ -31,6 +35,13 @@ def given_surrogate(
         return None
     if surrogate is None:
         if metric is not None or trainer.args.surrogate_class is not None:
+            return None
+        if trainer.task.default_loss is None:
+            logger.warning(
+                "metric=None and surrogate=None: training stays on %s. Pass metric= to learn a loss, or surrogate= to "
+                "train on one",
+                trainer.task.base_loss_name,
+            )
             return None
         surrogate = trainer.task.default_loss()
     if not isinstance(surrogate, SurrogateLoss):
@@ -97,7 +108,18 @@ def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearnin
         trainer.train_dataset, held_out = held_out_slice(
             trainer.train_dataset, task, args.surrogate_held_out_share, args.seed
         )
+        if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
+            logger.warning(
+                "%s has a sampler of its own: it draws from train_dataset without the held-out rows. Pass "
+                "surrogate_dataset= to keep all rows",
+                type(trainer).__name__,
+            )
         name = f"the slice by surrogate_held_out_share={args.surrogate_held_out_share}"
+    if not isinstance(held_out, Sized) or not hasattr(held_out, "__getitem__") or isinstance(held_out, dict | str):
+        raise ValueError(
+            f"surrogate_dataset={type(held_out).__name__} is not one data set with a length and rows: pass a "
+            "datasets.Dataset, or another of that kind"
+        )
     if len(held_out) < learner.smallest_data_set:
         raise ValueError(
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "

@@ -53,6 +53,8 @@ def rehearse(trainer: Any, inputs: dict[str, Any]) -> None:
                 lambda: trainer.learning.rehearse(model, outputs, inputs),
             )
             surrogate = surrogate.to(trainer.args.device)
+        if surrogate is None:
+            return
         surrogate = surrogate.requires_grad_(False)
         _try(
             f"the loss after the switch (surrogate={type(surrogate).__name__}) of a {type(model).__name__}",
@@ -73,12 +75,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        with torch.no_grad():
-            for name, value in model.named_buffers():
-                if name in buffers:
-                    value.copy_(buffers[name])
+        _restore_buffers(model, buffers)
         for module, mode in training.items():
             module.training = mode
+
+
+def _restore_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    """Buffers that did not change stay as they are. One that grew, or an expanded one, is replaced."""
+    for name, value in model.named_buffers():
+        saved = buffers.get(name)
+        if saved is None or (saved.shape == value.shape and torch.equal(saved, value)):
+            continue
+        try:
+            with torch.no_grad():
+                value.copy_(saved)
+        except RuntimeError:
+            parent, _, leaf = name.rpartition(".")
+            model.get_submodule(parent)._buffers[leaf] = saved
 
 
 def _gradient(model: nn.Module, loss: torch.Tensor) -> None:

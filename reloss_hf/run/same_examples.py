@@ -3,13 +3,14 @@
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 
 from ..learning.candidates import CandidateLearner
 from ..learning.predictions import Predictions
@@ -17,9 +18,12 @@ from ..report import LearningReport
 from ..surrogate import SurrogateLoss
 from ..tasks import Candidate
 from .checkpoints import STATE_FOLDER
-from .learned import Learned, learn_for_all, save_predictions
+from .learned import Learned, forget_predictions, learn_for_all, save_predictions
 
 logger = logging.getLogger(__name__)
+
+# How many examples of the slice are predicted before the first step.
+_REHEARSED = 32
 
 
 class SliceLearning:
@@ -71,6 +75,8 @@ class SliceLearning:
         gone_back = self._look(predictions) if self.trainer.surrogate_in_force and self._at_switch else None
         if gone_back is not None:
             return gone_back
+        if self._times == 0:
+            forget_predictions(self.trainer.args, "learning")
         save_predictions(self.trainer.args, predictions, f"learning-{self._times}")
         self._times += 1
         learned = learn_for_all(self.trainer, predictions, self.dataset)
@@ -87,9 +93,8 @@ class SliceLearning:
         Returns:
             A surrogate that has learned nothing.
         """
-        task = self.trainer.task
-        predictions = task.forced_predictions(outputs, inputs, [Candidate(0)], range(task.batch_size(inputs)))
-        return self.learner.rehearse(predictions)
+        rows = range(min(_REHEARSED, len(self.dataset)))
+        return self.learner.rehearse(Predictions.concatenate([self._predict_batch(model.eval(), rows)]))
 
     def finish(self, model: torch.nn.Module) -> None:
         """Measure the metric on the slice once more at the end of the run."""
@@ -126,33 +131,41 @@ class SliceLearning:
     @torch.no_grad()
     def _predict(self, model: torch.nn.Module) -> Predictions:
         """Predict the slice with the current model, without dropout. The processes share the work."""
-        trainer, task = self.trainer, self.trainer.task
-        args = trainer.args
+        args = self.trainer.args
         batches = list(BatchSampler(_by_length(self.dataset), args.eval_batch_size, drop_last=False))
         rounds = math.ceil(len(batches) / args.world_size)
         mine = [batches[(r * args.world_size + args.process_index) % len(batches)] for r in range(rounds)]
         kept = sum(r * args.world_size + args.process_index < len(batches) for r in range(rounds))
-        collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
-        parts, candidate = [], Candidate(self._times)
-        training = model.training
+        parts, training = [], model.training
         model.eval()
-        for number, inputs in enumerate(DataLoader(self.dataset, batch_sampler=mine, collate_fn=collate)):
-            task.require_labels(inputs)
-            inputs = trainer._prepare_inputs(inputs)
-            with trainer.compute_loss_context_manager():
-                outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
+        for number, rows in enumerate(mine):
+            predictions = self._predict_batch(model, rows)
             if number < kept:  # all processes predict equally many batches, since the model may be sharded
-                predictions = task.forced_predictions(outputs, inputs, [candidate], range(task.batch_size(inputs)))
                 parts.append((number * args.world_size + args.process_index, predictions))
         model.train(training)
         in_order = sorted(gather_object(parts), key=lambda part: part[0])
         self.predictions = Predictions.concatenate([predictions for _, predictions in in_order])
         return self.predictions
 
+    @torch.no_grad()
+    def _predict_batch(self, model: torch.nn.Module, rows: Sequence[int]) -> Predictions:
+        trainer, task = self.trainer, self.trainer.task
+        collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
+        inputs = collate([self.dataset[row] for row in rows])
+        task.require_labels(inputs)
+        inputs = trainer._prepare_inputs(inputs)
+        with trainer.compute_loss_context_manager():
+            outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
+        return task.forced_predictions(outputs, inputs, [Candidate(self._times)], range(len(rows)))
+
     def _look(self, predictions: Predictions, can_go_back: bool = True) -> Learned | None:
         """Check whether the metric has fallen since the switch on the examples that are kept from learning."""
-        outcome = [self.learner.compare(self._at_switch, predictions) if self.trainer.is_world_process_zero() else None]
+        if self._at_switch.references != predictions.references:  # resumed with another slice
+            self._at_switch = predictions
+        outcome = [self._compare(predictions) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
+        if outcome[0] is None:
+            return None
         before, now, noise = outcome[0]
         if can_go_back:  # the Trainer writes the last log at the end
             self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
@@ -165,6 +178,14 @@ class SliceLearning:
             return None
         self._gave_up = True
         return Learned(None, None, f"{words}. Chance explains a fall of {noise:.4f} at most")
+
+    def _compare(self, predictions: Predictions) -> tuple[float, float, float] | None:
+        try:
+            found = self.learner.compare(self._at_switch, predictions)
+        except RuntimeError as error:
+            logger.warning("The held-out examples cannot be scored, so the surrogate is not watched: %s", error)
+            return None
+        return found if all(map(math.isfinite, found)) else None
 
 
 def _by_length(dataset: Any) -> list[int]:

@@ -26,10 +26,12 @@ _CITATION = """@inproceedings{huang2022relational,
 }"""
 
 
-_ABOUT_GROUPS = "Within a candidate, the model at one time of its training, is what the rest of a training asks."
+_ABOUT_GROUPS = (
+    "A candidate is the model at one time of its training. The order within it counts for the rest of a training."
+)
 _ABOUT_SETS = (
-    "A candidate is what the model predicts for the same held-out examples, perturbed as the next steps of a training "
-    "might change it; candidates of the same set are ranked among themselves."
+    "A candidate is the model's prediction for the same held-out examples, perturbed as the next steps of a training "
+    "might change it. Candidates of the same set are ranked among themselves."
 )
 
 
@@ -117,7 +119,7 @@ def generated_part(surrogate: Described, repo_id: str | None = None, has_plot: b
     parts = [f"# {name}" + (f", a loss that orders as {metric} does" if metric else "")]
     parts.append(
         f"A relational surrogate loss for the task `{surrogate.task}`, of the class `{name}` of "
-        "[reloss_hf](https://pypi.org/project/reloss_hf/): it is given a model's scores and trained on instead of "
+        "[reloss_hf](https://pypi.org/project/reloss_hf/). Models train on it instead of "
         f"{surrogate.base_loss_name}. It reads {_listed(surrogate.reads)}{about}."
     )
     if "spearman" in info:
@@ -170,7 +172,7 @@ def _measured(surrogate: Described, has_plot: bool) -> str:
     info, base = surrogate.info, surrogate.base_loss_name
     about, correlations = _ABOUT_SETS if info.get("same_examples") else _ABOUT_GROUPS, _correlations(info)
     lines = [
-        f"Spearman correlation of the loss, negated, with {info['metric']}, over {info['held_out_groups']} "
+        f"Spearman correlation of the negative loss with {info['metric']}, over {info['held_out_groups']} "
         f"{_groups_of(info)}. {about} A correlation below {info['chance']:.2f} may be chance.",
         "",
         f"| | {' | '.join(correlations.values())} |",

@@ -89,7 +89,7 @@ class Task(ABC):
     columns: ClassVar[tuple[str, ...]] = ()
     own_output: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
-    default_loss: ClassVar[type[SurrogateLoss]]
+    default_loss: ClassVar[type[SurrogateLoss] | None]
     hand_made: ClassVar[tuple[type[SurrogateLoss], ...]]
     metrics: ClassVar[dict[str, NamedMetric]] = {}
     group_size: ClassVar[int] = 8

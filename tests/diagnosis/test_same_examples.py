@@ -54,7 +54,7 @@ def test_a_set_holds_candidates_of_the_same_examples_and_correlations_are_within
         return float(np.array(predictions).mean())
 
     found = diagnose(predictions, GroupMetric(metric), group_size=20, resamples=20, progress=False)
-    assert len(seen) == 32 * 32
+    assert len(seen) == (1 + 32) * 32  # a trial of how strongly to perturb comes first
     for start in range(0, len(seen), 32):
         assert all((references == seen[start]).all() for references in seen[start : start + 32])
     assert len({references.tobytes() for references in seen}) == 32
@@ -124,14 +124,12 @@ def test_all_classes_are_named_to_a_metric_that_averages_over_them():
 
 def test_costs_of_another_number_of_classes_are_refused(learner):
     features = {"logits": torch.zeros(3, 4), "labels": torch.zeros(3, dtype=torch.long)}
-    with pytest.raises(ValueError, match="these costs are of 6 classes, and the logits of 4"):
+    with pytest.raises(ValueError, match="these costs are for 6 classes, but the logits have 4"):
         learner.surrogate(features)
 
 
 def test_a_loss_that_is_not_learned_is_refused_by_the_learner():
-    with pytest.raises(
-        ValueError, match=r"'FocalLoss' cannot be learned .* surrogate=FocalLoss\(...\), or learn a ClassCosts"
-    ):
+    with pytest.raises(ValueError, match="'FocalLoss' cannot be learned .* or learn a ClassCosts"):
         CandidateLearner("accuracy", "FocalLoss")
     with pytest.raises(ValueError, match="'NgramSurrogate' cannot be learned from candidates of the same examples"):
         CandidateLearner("accuracy", "NgramSurrogate")

@@ -64,7 +64,7 @@ def test_the_card_of_costs_speaks_of_candidates_of_the_same_examples(tmp_path):
         f"over {info['held_out_groups']} candidates of sets of up to {info['group_size']} held-out examples. A",
         f"| | candidates of the same examples |\n|---|---|\n| this surrogate | {info['spearman']:.3f} |\n",
         f"| held-out candidates | {info['held_out_groups']} |",
-        "learn it again for others",
+        "For others, learn it again",
     ):
         assert said in card.text
     assert "groups of" not in card.text and "within a candidate" not in card.text

@@ -63,7 +63,8 @@ class ClassWeightedCrossEntropy(FrequencyLoss):
         weights: Sequence[float] | None = None,
     ):
         super().__init__(frequencies)
-        self.power, self.weights_ = power, weights
+        self.power = power
+        self.weights_ = None if weights is None else [float(weight) for weight in weights]
 
     @property
     def config(self) -> dict:

@@ -10,7 +10,8 @@
 | `ClassCosts` | the cost of a miss and of a false alarm, by class | a mean over examples |
 | `ClassCrossEntropy` | nothing | a mean over examples |
 
-The hand-made losses are in `hand_made`. None of these losses rises with the probability of a gold label.
+The hand-made losses are in `hand_made`. No loss but `LabelSmoothedCrossEntropy` rises with the probability of a gold
+label.
 """
 
 from abc import abstractmethod
@@ -36,8 +37,8 @@ class ClassLoss(SurrogateLoss):
     scores = ("logits",)
     about = "is for the classes of the model that it was learned with"
     limits = (
-        "Its costs fit the model and the data that it was learned with: learn it again for others.",
-        "It moves decisions to what the metric asks for, so the probabilities are no longer calibrated.",
+        "Its costs fit the model and the data that it was learned with. For others, learn it again.",
+        "It moves decisions to those that the metric rewards, so the probabilities are no longer calibrated.",
     )
 
     @abstractmethod
@@ -138,7 +139,7 @@ class ClassCosts(CountedLoss, ClassLoss):
         logits, targets = features["logits"], targets_of(features)
         if logits.shape[1] != self.classes:
             raise ValueError(
-                f"these costs are of {self.classes} classes, and the logits of {logits.shape[1]}: learn them again"
+                f"these costs are for {self.classes} classes, but the logits have {logits.shape[1]}: learn them again"
             )
         if features["labels"].ndim == 2:
             missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes

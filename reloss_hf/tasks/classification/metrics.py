@@ -12,7 +12,7 @@ from sklearn import metrics
 from ...learning.calling import VectorisedMetric
 from ..base import NamedMetric
 
-# What is divided by what in a score, from the counts of hits, of what is wrongly predicted and of what is missed.
+# The numerator and the denominator of a score, from the counts of hits, of false alarms and of misses.
 _RATIOS = {
     "f1_score": lambda beta, hits, wrong, missed: (2 * hits, 2 * hits + wrong + missed),
     "fbeta_score": lambda beta, hits, wrong, missed: (
@@ -84,7 +84,7 @@ def takes_labels(metric: Any) -> bool:
 
 
 def _averaged(ratio: Callable, predictions: np.ndarray, references: np.ndarray, average: str) -> np.ndarray:
-    """A score of groups, from 0/1 of shape `(groups, size, labels)`; 0 if a ratio has nothing to divide by."""
+    """A score of groups, from 0/1 of shape `(groups, size, labels)`; 0 if a ratio divides by 0."""
     predicted, gold = predictions.astype(bool), references.astype(bool)
     axis = 2 if average == "samples" else 1
     hits, wrong, missed = (found.sum(axis) for found in (predicted & gold, predicted & ~gold, ~predicted & gold))

@@ -44,7 +44,7 @@ class ClassificationTask(CandidateTask):
     name = "classification"
     does = "classifies"
     default_surrogate = ClassCosts
-    default_loss = ClassCrossEntropy
+    default_loss = None
     hand_made = (
         ClassCrossEntropy,
         ClassWeightedCrossEntropy,
@@ -69,7 +69,7 @@ class ClassificationTask(CandidateTask):
         labels, logits = inputs.get("labels"), named_outputs(outputs, ["logits"])["logits"]
         if labels is None or logits is None or logits.ndim != 2 or logits.shape[1] < 2:
             return False
-        return labels.shape in (logits.shape, logits.shape[:1])
+        return labels.shape in (logits.shape, logits.shape[:1], (len(logits), 1))
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -92,20 +92,24 @@ class ClassificationTask(CandidateTask):
         return len(inputs["labels"])
 
     def weight(self, inputs: Inputs) -> Tensor:
-        labels = inputs["labels"]
+        labels = _labels(inputs)
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
         if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
             surrogate.count(self.label_table(labels()))
+        if isinstance(surrogate, ClassCosts) and surrogate.classes != self.classes:
+            raise ValueError(
+                f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} classes, and "
+                f"{type(self.model).__name__} has {self.classes}: pass metric= to learn one for this model"
+            )
 
     def for_model(self, inputs: Inputs) -> Inputs:
-        labels = inputs.get("labels")
-        several = labels is not None and labels.ndim == 2  # 0/1 labels may be integers
-        return super().for_model(inputs | {"labels": labels.float()} if several else inputs)
+        several = inputs.get("labels") is not None and _labels(inputs).ndim == 2  # 0/1 labels may be integers
+        return super().for_model(inputs | {"labels": inputs["labels"].float()} if several else inputs)
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
-        labels = inputs["labels"]
+        labels = _labels(inputs)
         self.classes, self.several = named_outputs(outputs, self.logits)["logits"].shape[1], labels.ndim == 2
         if not self.several:
             self.label_table(labels.tolist())
@@ -114,7 +118,7 @@ class ClassificationTask(CandidateTask):
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
         logits = named_outputs(outputs, self.logits)["logits"]
-        return {"logits": logits.float(), "labels": inputs["labels"]}
+        return {"logits": logits.float(), "labels": _labels(inputs)}
 
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
@@ -169,7 +173,7 @@ class ClassificationTask(CandidateTask):
         return losses
 
     def label_table(self, labels: list) -> Tensor:
-        table = torch.as_tensor(labels)
+        table = _labels({"labels": torch.as_tensor(labels)})
         if table.ndim == 2:
             return table.long()
         known = table != IGNORED
@@ -197,6 +201,12 @@ class ClassificationTask(CandidateTask):
 
     def _sample(self, label: int) -> Any:
         return [int(c == label) for c in range(self.classes)] if self.several else label
+
+
+def _labels(inputs: Inputs) -> Tensor:
+    """Classes, `(n,)`, also if each is in a row of its own, or 0/1 of several labels, `(n, C)`."""
+    labels = inputs["labels"]
+    return labels.squeeze(1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _with_classes(metric: Any, options: dict[str, Any], classes: int) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def overlapping_spans(features: Features, max_answer_length: int, sharpness: Ten
     Args:
         features: the features that `ExpectedF1Loss` reads.
         max_answer_length: `w`, in tokens.
-        sharpness: the sharpness of `SharpenedF1Surrogate`. Pass None for the probabilities `p(s) p(e)`, of which pairs
-            that are no spans have a part.
+        sharpness: the sharpness of `SharpenedF1Surrogate`. Pass None for the probabilities `p(s) p(e)`, which also give
+            a part to pairs that are no spans.
     """
     context, null_mask, gold = features["context_mask"], features["null_mask"], features["gold_spans"][:, 0].long()
     start, end = (_scores(features, name) for name in ("start_log_probs", "end_log_probs"))

@@ -40,8 +40,8 @@ def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def moves_labels(logits: Tensor, labels: Tensor, loss: Tensor) -> bool | None:
-    """Whether cross-entropy is this loss, a scalar, where the labels are moved by one position; False if where they
-    are not, None where neither tells."""
+    """Whether the loss, a scalar, is cross-entropy with labels shifted by one position. False if it is cross-entropy
+    with unshifted labels, None if it is neither or both."""
     found = {}
     for shifts in (False, True):
         scores, targets = aligned(logits, labels, shifts)

@@ -46,9 +46,9 @@ class TokenSurrogate(SurrogateLoss):
     scores = ("target_log_probs", "prefix_log_probs", "sample_log_probs")
     about = "depends on no vocabulary and no model"
     limits = (
-        "It orders groups of predictions such as it was learned from; how well it orders those of another model, "
-        "language or domain has to be measured (`reloss diagnose`).",
-        "It sharpens what a model knows: switch to it late, when cross-entropy gains slowly.",
+        "It orders groups of predictions like those that it was learned from. Measure how well it orders those of "
+        "another model, language or domain (`reloss diagnose`).",
+        "It sharpens what a model knows. Switch to it late, when cross-entropy gains slowly.",
     )
 
     @abstractmethod

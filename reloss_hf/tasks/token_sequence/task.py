@@ -107,7 +107,7 @@ class TokenSequenceTask(Task):
         return is_one_of(model, _FAMILIAR)
 
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
-        """Find out whether the loss shifts the labels by one position, by computing it both ways."""
+        """Find out whether the loss shifts the labels by one position."""
         logits, loss, labels = named_outputs(outputs, self.logits)["logits"], loss_of(outputs), inputs["labels"]
         if labels.ndim != 2 or logits.ndim != 3 or logits.shape[1] < labels.shape[1]:
             raise ValueError(
