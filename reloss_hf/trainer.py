@@ -18,7 +18,7 @@ from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
-from .run.rehearsal import rehearse
+from .run.rehearsal import rehearse, untouched
 from .run.same_examples import SliceLearning
 from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
@@ -288,13 +288,16 @@ class ReLossMixin(SavingMixin):
     def _require_task(self, model, inputs) -> None:
         if self._task is None:
             self._settle(task_of_inputs(self, inputs), inputs)
-        self.task.meet(model, inputs)
+        if not self.task.has_met:
+            with untouched(model):
+                self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task], inputs: Any) -> None:
         """Set up what depends on the task and, if given, on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         if inputs is not None:
-            self._task.meet(self.model, inputs)
+            with untouched(self.model):
+                self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # the class name may not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
