@@ -13,7 +13,7 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
-from .run.arguments import require_arguments
+from .run.arguments import require_arguments, warn_of_incomparable_losses
 from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
@@ -101,7 +101,7 @@ class ReLossMixin(SavingMixin):
         self._task: Task | None = None
         self._given: SurrogateLoss | None = None
         self.learning: SnapshotLearning | SliceLearning | None = None
-        self._warn_of_incomparable_losses()
+        warn_of_incomparable_losses(self.args)
         self._begin()
         found, first = task_for(self.model, task), None
         if found is None or issubclass(found, CandidateTask):
@@ -315,15 +315,6 @@ class ReLossMixin(SavingMixin):
             logger.warning("Training stays on %s: %s", self.task.base_loss_name, learned.objection)
         if learned.report is not None:
             self.log(learned.report.as_logs(self.task.base_loss_key))
-
-    def _warn_of_incomparable_losses(self) -> None:
-        name = self.args.metric_for_best_model
-        if name in ("loss", "eval_loss") and self.args.surrogate_start:
-            logger.warning(
-                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: pass the "
-                "name of a metric that compute_metrics returns",
-                name,
-            )
 
 
 class ReLossTrainer(ReLossMixin, Trainer):
