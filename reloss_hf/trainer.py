@@ -13,12 +13,12 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
-from .run.arguments import require_arguments
+from .run.arguments import require_arguments, warn_of_incomparable_losses
 from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
 from .run.preparation import given_surrogate, make_learning
-from .run.rehearsal import rehearse
+from .run.rehearsal import rehearse, untouched
 from .run.same_examples import SliceLearning
 from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
@@ -101,7 +101,7 @@ class ReLossMixin(SavingMixin):
         self._task: Task | None = None
         self._given: SurrogateLoss | None = None
         self.learning: SnapshotLearning | SliceLearning | None = None
-        self._warn_of_incomparable_losses()
+        warn_of_incomparable_losses(self.args)
         self._begin()
         found, first = task_for(self.model, task), None
         if found is None or issubclass(found, CandidateTask):
@@ -288,13 +288,16 @@ class ReLossMixin(SavingMixin):
     def _require_task(self, model, inputs) -> None:
         if self._task is None:
             self._settle(task_of_inputs(self, inputs), inputs)
-        self.task.meet(model, inputs)
+        if not self.task.has_met:
+            with untouched(model):
+                self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task], inputs: Any) -> None:
         """Set up what depends on the task and, if given, on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         if inputs is not None:
-            self._task.meet(self.model, inputs)
+            with untouched(self.model):
+                self._task.meet(self.model, inputs)
         self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # the class name may not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
@@ -312,15 +315,6 @@ class ReLossMixin(SavingMixin):
             logger.warning("Training stays on %s: %s", self.task.base_loss_name, learned.objection)
         if learned.report is not None:
             self.log(learned.report.as_logs(self.task.base_loss_key))
-
-    def _warn_of_incomparable_losses(self) -> None:
-        name = self.args.metric_for_best_model
-        if name in ("loss", "eval_loss") and self.args.surrogate_start:
-            logger.warning(
-                "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: pass the "
-                "name of a metric that compute_metrics returns",
-                name,
-            )
 
 
 class ReLossTrainer(ReLossMixin, Trainer):

@@ -1,5 +1,6 @@
 """Checks that training arguments fit a trainer: they need those of this library and those of its base class."""
 
+import logging
 import re
 import sys
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 
 from ..training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 _READY = {cls.__mro__[2]: cls.__name__ for cls in (ReLossTrainingArguments, ReLossSeq2SeqTrainingArguments)}
 
@@ -25,6 +28,17 @@ def require_arguments(trainer_class: type, arguments: Any) -> None:
         f"args is {name}: pass {ready}an object of a class of your own, "
         f"@dataclass class MyArguments(ReLossArguments, {base.__name__}): ..."
     )
+
+
+def warn_of_incomparable_losses(arguments: ReLossArguments) -> None:
+    """Warn if the best model would be chosen by a loss that changes at the switch."""
+    name = arguments.metric_for_best_model
+    if name in ("loss", "eval_loss") and arguments.surrogate_start:
+        logger.warning(
+            "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: pass the "
+            "name of a metric that compute_metrics returns",
+            name,
+        )
 
 
 def arguments_class(trainer_class: type) -> type[TrainingArguments]:

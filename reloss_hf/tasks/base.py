@@ -103,7 +103,7 @@ class Task(ABC):
         self.model, self._given = model, processing_class
         self._arguments = arguments_of(model)
         self.keeps_labels = False
-        self._has_met = False
+        self.has_met = False
 
     def of(self, model: torch.nn.Module) -> "Task":
         """The same task for another model."""
@@ -167,7 +167,7 @@ class Task(ABC):
         Raises:
             ValueError: this task cannot read the outputs.
         """
-        if self._has_met or any(inputs.get(name) is None for name in self.labels):
+        if self.has_met or any(inputs.get(name) is None for name in self.labels):
             return
         if not self.knows(model):
             with as_in_evaluation(model):
@@ -179,7 +179,7 @@ class Task(ABC):
                 except Exception:  # a forward of the user's own may need labels and raise anything
                     self.keeps_labels = True
             self.look_at(labelled, inputs)
-        self._has_met = True
+        self.has_met = True
 
     @classmethod
     def knows(cls, model: torch.nn.Module) -> bool:

@@ -9,6 +9,14 @@ _MAX_LOG_ODDS = 15.0
 _MIN_LOG_ODDS = -30.0
 
 
+# What a model card lists as limits of the losses that read text.
+LIMITS_OF_TEXT = (
+    "It orders groups of predictions like those that it was learned from. Measure how well it orders those of "
+    "another model, language or domain (`reloss diagnose`).",
+    "It sharpens what a model knows. Switch to it late, when cross-entropy gains slowly.",
+)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the entries of the last dimension that `mask` marks; 0 if it marks none."""
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)

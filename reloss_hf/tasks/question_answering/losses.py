@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
 from ...surrogate import Features, SurrogateLoss
-from ..functional import inverse_softplus, log_odds
+from ..functional import LIMITS_OF_TEXT, inverse_softplus, log_odds
 from .spans import (
     MAX_ANSWER_LENGTH,
     OverlappingSpans,
@@ -56,11 +56,7 @@ class SpanSurrogate(SurrogateLoss):
     reads = ("start_log_probs", "end_log_probs", "position_mask", "gold_spans")
     scores = ("start_log_probs", "end_log_probs")
     about = "depends on no vocabulary and no model"
-    limits = (
-        "It orders groups of predictions like those that it was learned from. Measure how well it orders those of "
-        "another model, language or domain (`reloss diagnose`).",
-        "It sharpens what a model knows. Switch to it late, when cross-entropy gains slowly.",
-    )
+    limits = LIMITS_OF_TEXT
 
     @abstractmethod
     def score(self, features: Features) -> Tensor: ...

@@ -35,7 +35,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import logsigmoid, softplus
 
 from ...surrogate import Features, SurrogateLoss
-from ..functional import inverse_softplus, log_odds, masked_mean
+from ..functional import LIMITS_OF_TEXT, inverse_softplus, log_odds, masked_mean
 
 
 class TokenSurrogate(SurrogateLoss):
@@ -45,11 +45,7 @@ class TokenSurrogate(SurrogateLoss):
     reads = ("target_log_probs", "target_mask")
     scores = ("target_log_probs", "prefix_log_probs", "sample_log_probs")
     about = "depends on no vocabulary and no model"
-    limits = (
-        "It orders groups of predictions like those that it was learned from. Measure how well it orders those of "
-        "another model, language or domain (`reloss diagnose`).",
-        "It sharpens what a model knows. Switch to it late, when cross-entropy gains slowly.",
-    )
+    limits = LIMITS_OF_TEXT
 
     @abstractmethod
     def score(self, features: Features) -> Tensor: ...
