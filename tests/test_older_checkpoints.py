@@ -10,8 +10,8 @@ import torch
 from places import TESTS
 from safetensors.torch import load_file, save_file
 from toy_training import LastTokensSurrogate, last_word_accuracy
-from toy_translation import make_tokenizer, make_toy_data
-from transformers import DataCollatorForSeq2Seq, MarianConfig, MarianMTModel
+from toy_translation import build_toy_model, make_tokenizer, make_toy_data
+from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments
 
@@ -21,25 +21,14 @@ BEFORE, AFTER, LAST = 15, 25, 30  # saved before and after the switch at step 20
 
 def build(folder, **changes):
     tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = MarianConfig(
-        vocab_size=len(tokenizer),
-        d_model=12,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=8,
-        decoder_ffn_dim=8,
-        max_position_embeddings=8,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-        forced_eos_token_id=None,
-        init_std=0.1,
-        scale_embedding=True,
-        dropout=0.0,
-    )
+    size = {
+        "d_model": 12,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 8,
+        "decoder_ffn_dim": 8,
+        "max_position_embeddings": 8,
+    }
     settings = {
         "max_steps": LAST,
         "surrogate_start": 20,
@@ -56,7 +45,7 @@ def build(folder, **changes):
         "disable_tqdm": True,
     }
     return ReLossSeq2SeqTrainer(
-        model=MarianMTModel(config),
+        model=build_toy_model(tokenizer, seed=0, **size),
         args=ReLossSeq2SeqTrainingArguments(str(folder), **settings | changes),
         train_dataset=make_toy_data(tokenizer, 480, shortest=2, longest=3),
         processing_class=tokenizer,

@@ -149,11 +149,7 @@ def text_classifier(raw, labels, model_args, data_args) -> tuple:
     """A model, its tokenizer, and the tokenised data."""
     if model_args.model_name_or_path is not None:
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            model_args.model_name_or_path,
-            ignore_mismatched_sizes=model_args.ignore_mismatched_sizes,
-            **labels.for_model(),
-        )
+        model = pretrained(AutoModelForSequenceClassification, labels, model_args)
     else:
         columns = preparation.text_columns(raw["train"], data_args)
         tokenizer = train_tokenizer(text for column in columns for text in raw["train"][column])
@@ -167,15 +163,19 @@ def image_classifier(raw, labels, model_args, data_args) -> tuple:
     processor, column = None, data_args.image_column_name
     if model_args.model_name_or_path is not None:
         processor = AutoImageProcessor.from_pretrained(model_args.model_name_or_path)
-        model = AutoModelForImageClassification.from_pretrained(
-            model_args.model_name_or_path,
-            ignore_mismatched_sizes=model_args.ignore_mismatched_sizes,
-            **labels.for_model(),
-        )
+        model = pretrained(AutoModelForImageClassification, labels, model_args)
     else:
         size = (raw["train"][0][column].size[0], 1, model_args.layers, model_args.width, model_args.heads)
         model = build_image_model(*size, **labels.for_model())
     return model, processor, preparation.as_pixels(raw, column, processor)
+
+
+def pretrained(auto_class, labels, model_args):
+    return auto_class.from_pretrained(
+        model_args.model_name_or_path,
+        ignore_mismatched_sizes=model_args.ignore_mismatched_sizes,
+        **labels.for_model(),
+    )
 
 
 @dataclass

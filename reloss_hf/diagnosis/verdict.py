@@ -18,9 +18,9 @@ def verdict(diagnosis: Diagnosis) -> list[str]:
             "pass --no-lower-is-better. Otherwise the predictions do not fit their references."
         ]
     sentences = []
-    better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
+    better = _better(others)
     if better:
-        best = max(better, key=lambda loss: loss.gain.value)
+        best = better[0]
         sentences.append(
             f"{best.name} orders predictions of the same model more like {metric} than {base} does: "
             f"Spearman {best.within.value:.2f} instead of {baseline.within.value:.2f}, a gain of {_signed(best.gain)}. "
@@ -65,16 +65,16 @@ def _of_same_examples(diagnosis: Diagnosis) -> list[str]:
             f"{_capitalised(base)} follows {metric} {_degree(correlation.value)} among predictions of the same "
             f"examples: Spearman {interval}."
         ]
-    better = [loss for loss in others if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
+    better = _better(others)
     if better:
-        best = max(better, key=lambda loss: loss.gain.value)
+        best = better[0]
         sentences.append(
             f"{best.name} follows it most: Spearman {best.within.value:.2f}, a gain of {_signed(best.gain)} over "
             f"{base}. It is worth training on, once {base} gains slowly. Only training tells whether that raises "
             f"{metric}."
         )
         if len(better) > 1:
-            names = ", ".join(f"{loss.name} {loss.within.value:.2f}" for loss in better if loss is not best)
+            names = ", ".join(f"{loss.name} {loss.within.value:.2f}" for loss in better[1:])
             sentences.append(f"These are better than {base}, too: {names}.")
     else:
         sentences.append(
@@ -87,6 +87,12 @@ def _of_same_examples(diagnosis: Diagnosis) -> list[str]:
     if any(loss.gain.high < 0 for loss in others):
         sentences.append(f"Worse than {base}: {_worse(others)}.")
     return sentences
+
+
+def _better(losses: list[LossDiagnosis]) -> list[LossDiagnosis]:
+    """The losses whose gain is above chance and that no warning is about, the one with the largest gain first."""
+    found = [loss for loss in losses if loss.gain.low > 0 and not (loss.weights and loss.weights.flagged)]
+    return sorted(found, key=lambda loss: -loss.gain.value)
 
 
 def _warnings(losses: list[LossDiagnosis]) -> list[str]:

@@ -61,24 +61,24 @@ def make_toy_data(tokenizer, count, seed=0, **lengths):
     )
 
 
-def build_toy_model(tokenizer, seed):
+def build_toy_model(tokenizer, seed, **changes):
     torch.manual_seed(seed)
-    config = MarianConfig(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=64,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-        forced_eos_token_id=None,
-        init_std=0.1,
-        scale_embedding=True,
-        dropout=0.0,
-    )
-    return MarianMTModel(config)
+    settings = {
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+        "forced_eos_token_id": None,
+        "init_std": 0.1,
+        "scale_embedding": True,
+        "dropout": 0.0,
+    }
+    return MarianMTModel(MarianConfig(**settings | changes))

@@ -23,7 +23,7 @@ from .hand_made import (
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions, targets_of
+from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions, labelled, targets_of
 from .metrics import METRICS, takes_labels
 
 _CLASSES = class_names(
@@ -93,7 +93,7 @@ class ClassificationTask(CandidateTask):
 
     def weight(self, inputs: Inputs) -> Tensor:
         labels = _labels(inputs)
-        return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
+        return labelled(labels).sum()
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
         if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
@@ -126,7 +126,7 @@ class ClassificationTask(CandidateTask):
         rows = slice(len(seeds))
         features = self.features(self.model, outputs, inputs, ())
         features = {name: value[rows].detach().cpu() for name, value in features.items()}
-        known = features["labels"] != IGNORED if features["labels"].ndim == 1 else slice(None)
+        known = labelled(features["labels"])
         features = {name: value[known] for name, value in features.items()}
         parts = [
             Predictions(
@@ -176,7 +176,7 @@ class ClassificationTask(CandidateTask):
         table = _labels({"labels": torch.as_tensor(labels)})
         if table.ndim == 2:
             return table.long()
-        known = table != IGNORED
+        known = labelled(table)
         if (table[known] < 0).any() or (table[known] >= self.classes).any():
             wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
             raise ValueError(
