@@ -51,8 +51,8 @@ class TimedTrainer(ReLossTrainer):
             self.learning.before_step = timed
         return super().training_step(*positional, **keywords)
 
-    def _learn(self, predictions):
-        learned = super()._learn(predictions)
+    def _learn(self, *predictions):
+        learned = super()._learn(*predictions)
         self.reports.append(
             learned[1].as_dict() | {"objection": learned[2]} if learned[1] else {"objection": learned[2]}
         )
@@ -66,11 +66,11 @@ class ShuffledControl(TimedTrainer):
         self.learning._look = lambda *positional, **keywords: None  # that the metric falls is no reason to go back
         return super().training_step(*positional, **keywords)
 
-    def _learn(self, predictions):
+    def _learn(self, *predictions):
         metric = self.learner.metric
         self.learner.metric = _Shuffled(metric)
         try:
-            surrogate, report, _ = super()._learn(predictions)
+            surrogate, report, _ = super()._learn(*predictions)
         finally:
             self.learner.metric = metric
         return surrogate, report, None

@@ -54,7 +54,7 @@ def time_classification(shared: Path, rounds: int) -> dict:
             for name, step in steps.items():
                 measured[name].append(timed(lambda step=step, batch=batch: step(batch)))
         predictions = learner._predict(model)
-        measured["look"].append(timed(lambda: learner._predict(model)))
+        measured["look"].append(timed(lambda: learner._predict(model, learner._watched_rows)))
         measured["learning"].append(timed(lambda predictions=predictions: learner.learner.learn(predictions)))
         if number == 0:  # the first round is not counted
             measured = {name: [] for name in measured}

@@ -86,13 +86,13 @@ class CandidateLearner(candidates.CandidateLearner):
             **settings,
         )
 
-    def learn(self, predictions: Predictions | str | Path) -> LearningReport:
+    def learn(self, predictions: Predictions | str | Path, others: Predictions | None = None) -> LearningReport:
         if not isinstance(predictions, Predictions):
             predictions = Predictions.load(predictions)
         metric, options = self._given
         if not isinstance(metric, LoadedGroupMetric):
             self.metric = group_metric(self.task, predictions, metric, options=options)
-        return super().learn(predictions)
+        return super().learn(predictions, others)
 
 
 def learner_for(

@@ -31,8 +31,8 @@ from reloss_hf import (
 class SwitchAnyway:
     """Uses what was learned also where a few steps could not make it better than cross-entropy."""
 
-    def _learn(self, predictions):
-        surrogate, report, _ = super()._learn(predictions)
+    def _learn(self, *predictions):
+        surrogate, report, _ = super()._learn(*predictions)
         return surrogate, report, None
 
 

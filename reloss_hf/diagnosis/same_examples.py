@@ -57,9 +57,8 @@ def diagnose_same_examples(
     with _first_warning_alone():
         perturbed = _perturbed(predictions, metric, task, group_size, seed)
         for model in tqdm(of_model, desc=f"Scoring candidates by {metric.name}", disable=not progress):
-            rows = (predictions.candidates == model).nonzero().flatten()
             copies, found = draw_candidates(
-                predictions, rows, metric, perturbed, task.decode, group_size, _CANDIDATES, generator
+                predictions.of_candidate(model), metric, perturbed, task.decode, group_size, _CANDIDATES, generator
             )
             scored = found.isfinite()
             scores.append(torch.where(scored, found, torch.nan))
@@ -117,13 +116,11 @@ def _perturbed(
     predictions: Predictions, metric: LoadedGroupMetric, task: type[CandidateTask], group_size: int, seed: int
 ) -> Callable:
     """The perturbation of the task, as weak as makes the metric of the last model vary."""
-    rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
+    last = predictions.of_candidate(predictions.candidates.max())
     for strength in STRENGTHS:
         perturbed = partial(task.perturbed, strength=strength)
         generator = torch.Generator().manual_seed(seed)
-        _, found = draw_candidates(
-            predictions, rows, metric, perturbed, task.decode, group_size, _CANDIDATES, generator
-        )
+        _, found = draw_candidates(last, metric, perturbed, task.decode, group_size, _CANDIDATES, generator)
         if found[found.isfinite()].std() > 0:
             break
     return perturbed

@@ -21,7 +21,7 @@ from .metrics import LoadedGroupMetric
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
-from .sets import STRENGTHS, draw_candidates, features_of, mean_losses, mean_statistics
+from .sets import STRENGTHS, draw_candidates, mean_losses, mean_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class CandidateLearner:
         candidates: candidates of each set. None is 48, or 24 if the metric scores one group after another.
         steps: steps of Adam.
         learning_rate: learning rate of Adam.
-        held_out: the share of the examples that is kept from learning. The report is measured on it.
+        held_out: the share of the examples that is kept from learning, unless others are given to `learn`.
         seed: seed of the learner's own generator. The global generator is not touched.
 
     Attributes:
@@ -81,10 +81,14 @@ class CandidateLearner:
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None
 
-    def learn(self, predictions: Predictions) -> LearningReport:
+    def learn(self, predictions: Predictions, others: Predictions | None = None) -> LearningReport:
         """Learn from the current predictions of the model, the last candidate in `predictions`.
 
         Afterwards `self.surrogate` is frozen, and its gradient is scaled to that of cross-entropy.
+
+        Args:
+            predictions: the predictions to learn from.
+            others: predictions of other examples, to report on. Pass None to keep a share of `predictions` for it.
 
         Raises:
             ValueError: there are too few examples.
@@ -92,42 +96,38 @@ class CandidateLearner:
         """
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(self.seed)
-        learning, reporting = self.split(predictions)
-        examples = features_of(predictions, learning)
-        surrogate = self.surrogate = self.new_surrogate(examples)
-        surrogate.observe(examples)
-        learned, strength = self._varied_sets(predictions, learning, generator)
-        final = self._sets(predictions, reporting, max(8, self.sets // 4), generator, strength)
+        predictions = predictions.of_candidate(predictions.candidates.max())
+        if len(predictions) + len(others or ()) < self.smallest_data_set:
+            raise ValueError(
+                f"there are predictions of {len(predictions)} examples, but learning needs at least "
+                f"{self.smallest_data_set}"
+            )
+        if others is None:
+            predictions, others = map(predictions.select, self.split(len(predictions)))
+        surrogate = self.surrogate = self.new_surrogate(predictions.features)
+        surrogate.observe(predictions.features)
+        learned, strength = self._varied_sets(predictions, generator)
+        final = self._sets(others, max(8, self.sets // 4), generator, strength)
         varies = bool((learned.scores.std(1) > 0).any())
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
         if varies:
-            scale_to_cross_entropy(surrogate, examples)
+            scale_to_cross_entropy(surrogate, predictions.features)
         report = self._report(final)
         report.groups_left_out = learned.left_out + final.left_out
-        report.examples, report.steps, report.seconds = len(learning), steps, round(time.perf_counter() - start, 3)
+        report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
         return report
 
-    def split(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """Rows of the last candidate: those to learn from, and those to report on.
-
-        Raises:
-            ValueError: there are too few rows.
-        """
-        rows = (predictions.candidates == predictions.candidates.max()).nonzero().flatten()
-        if len(rows) < self.smallest_data_set:
-            raise ValueError(
-                f"there are predictions of {len(rows)} examples, but learning needs at least {self.smallest_data_set}"
-            )
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))
-        held_out = round(self.held_out * len(rows))
-        return rows[order[held_out:]], rows[order[:held_out]]
+    def split(self, count: int) -> tuple[Tensor, Tensor]:
+        """Of `count` examples, those to learn from, and those to report on. The same seed gives the same split."""
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
+        held_out = round(self.held_out * count)
+        return order[held_out:], order[:held_out]
 
     def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> tuple[float, float, float]:
-        """The metric on the examples that are kept from learning, before and after, and twice the standard error of the
+        """The metric of predictions of the same examples, before and after, and twice the standard error of the
         difference, by bootstrap over examples."""
-        before, after = (one.select(self.split(one)[1]) for one in (before, after))
         size = len(before)
         draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
         rows = np.concatenate([np.arange(size)[None], draws])
@@ -153,13 +153,12 @@ class CandidateLearner:
         Returns:
             A surrogate that has learned nothing.
         """
-        learned, rows = self.surrogate, torch.arange(len(predictions))
-        examples = features_of(predictions, rows)
-        surrogate = self.surrogate = self.new_surrogate(examples)
-        surrogate.observe(examples)
+        learned, surrogate = self.surrogate, self.new_surrogate(predictions.features)
+        self.surrogate = surrogate
+        surrogate.observe(predictions.features)
         try:
             generator = torch.Generator().manual_seed(self.seed)
-            sets = self._sets(predictions, rows, 1, generator, STRENGTHS[-1], candidates=3)
+            sets = self._sets(predictions, 1, generator, STRENGTHS[-1], candidates=3)
         except RuntimeError:
             # A few examples, or a model that has learned nothing, may give what the metric cannot score.
             logger.warning("The metric %s cannot score a trial on %d examples", self.metric.name, len(predictions))
@@ -172,7 +171,6 @@ class CandidateLearner:
     def _sets(
         self,
         predictions: Predictions,
-        rows: Tensor,
         count: int,
         generator: torch.Generator,
         strength: float = 1.0,
@@ -182,7 +180,7 @@ class CandidateLearner:
         parts, left_out = [], 0
         for _ in range(count):
             copies, scores = draw_candidates(
-                predictions, rows, self.metric, perturbed, self.decode, self.group_size, candidates, generator
+                predictions, self.metric, perturbed, self.decode, self.group_size, candidates, generator
             )
             with torch.no_grad():
                 means = mean_statistics(self.surrogate, copies, candidates)
@@ -192,11 +190,11 @@ class CandidateLearner:
             parts.append((means[places], scores[places].float(), base[places]))
         return _Sets(*(torch.stack(part) for part in zip(*parts, strict=True)), left_out)
 
-    def _varied_sets(self, predictions: Predictions, rows: Tensor, generator: torch.Generator) -> tuple["_Sets", float]:
+    def _varied_sets(self, predictions: Predictions, generator: torch.Generator) -> tuple["_Sets", float]:
         """Sets to learn from, and the strength of their perturbation, the weakest that makes the metric vary. A model
         that always predicts the same needs a strong one."""
         for strength in STRENGTHS:
-            sets = self._sets(predictions, rows, self.sets, generator, strength)
+            sets = self._sets(predictions, self.sets, generator, strength)
             if (sets.scores.std(1) > 0).float().mean() > 0.5:
                 break
         return sets, strength

@@ -68,6 +68,10 @@ class Predictions:
             self.candidates[rows],
         )
 
+    def of_candidate(self, candidate: int | Tensor) -> "Predictions":
+        """The rows of one candidate."""
+        return self.select((self.candidates == candidate).nonzero().flatten())
+
     def in_order(self) -> "Predictions":
         """The rows sorted by candidate, reference and prediction, so that the order of gathering does not matter."""
         candidates = self.candidates.tolist()

@@ -16,7 +16,6 @@ STRENGTHS = (1.0, 3.0, 10.0)
 
 def draw_candidates(
     predictions: Predictions,
-    rows: Tensor,
     metric: LoadedGroupMetric,
     perturbed: Callable[[Features, int, torch.Generator], Features],
     decode: Callable[[Features], Tensor],
@@ -27,23 +26,22 @@ def draw_candidates(
     """Candidates of one set of examples, and the score of each.
 
     Args:
-        predictions: the predictions to draw from.
-        rows: their rows that may be drawn.
+        predictions: the predictions to draw from, of different examples.
         metric: scores the candidates.
         perturbed: see `CandidateLearner`.
         decode: see `CandidateLearner`.
-        size: examples of the set; all rows if there are fewer.
+        size: examples of the set; all if there are fewer.
         count: number of candidates.
         generator: draws the examples and the candidates.
 
     Returns:
         The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
     """
-    chosen = rows[torch.randperm(len(rows), generator=generator)[:size]]
-    copies = perturbed(features_of(predictions, chosen), count, generator)
-    references = [predictions.references[row] for row in chosen.tolist()]
+    chosen = predictions.select(torch.randperm(len(predictions), generator=generator)[:size])
+    copies = perturbed(chosen.features, count, generator)
+    references = np.array(chosen.references)
     groups = np.arange(count * len(chosen)).reshape(count, -1)
-    scores = metric(decode(copies).numpy(), np.array(references * count), groups)
+    scores = metric(decode(copies).numpy(), np.concatenate([references] * count), groups)
     return copies, torch.from_numpy(scores)
 
 
@@ -59,8 +57,3 @@ def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
 def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:
     """The mean loss of each of `count` candidates over its examples, by the weights of `loss`, shape `(count,)`."""
     return weighted_mean(of_examples(copies).view(count, -1), loss.weights(copies).view(count, -1))
-
-
-def features_of(predictions: Predictions, rows: Tensor) -> Features:
-    """The features of some rows."""
-    return {name: value[rows] for name, value in predictions.features.items()}

@@ -30,16 +30,16 @@ class Learned:
     objection: str | None
 
 
-def learn_for_all(trainer: Any, predictions: Predictions, dataset: Any) -> Learned:
+def learn_for_all(trainer: Any, dataset: Any, *predictions: Predictions) -> Learned:
     """Learn on the main process and send the result to every process. A failure becomes an objection, because an error
     on one process would leave the others waiting.
 
     Args:
         trainer: the trainer that learns. It knows the processes, the model and the arguments.
-        predictions: the predictions to learn from. Only those of the main process count.
         dataset: the data set of the predictions, for the card.
+        predictions: what the learner learns from. Only those of the main process count.
     """
-    outcome = [trainer._learn(predictions) if trainer.accelerator.is_main_process else None]
+    outcome = [trainer._learn(*predictions) if trainer.accelerator.is_main_process else None]
     broadcast_object_list(outcome)
     learned = Learned(*outcome[0])
     if learned.surrogate is not None:
@@ -54,11 +54,11 @@ def save_predictions(args: TrainingArguments, predictions: Predictions, name: st
 
 
 def learn_here(
-    learner: SurrogateLearner, predictions: Predictions
+    learner: SurrogateLearner, *predictions: Predictions
 ) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
     """Learn on this process; returns the fields of `Learned`."""
     try:
-        report = learner.learn(predictions)
+        report = learner.learn(*predictions)
     except Exception as error:
         return None, None, f"no surrogate could be learned: {error}"
     return learner.surrogate.cpu(), report, report.objection

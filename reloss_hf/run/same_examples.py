@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from ..learning.candidates import CandidateLearner
@@ -29,8 +30,8 @@ _REHEARSED = 32
 class SliceLearning:
     """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
 
-    A share of the slice is kept from learning, and the metric is measured on it. If the metric falls after the switch
-    by more than chance may explain, training returns to the loss before the switch.
+    A share of the slice is watched: it is kept from learning, and the metric is measured on it. If the metric falls
+    after the switch by more than chance may explain, training returns to the loss before the switch.
 
     Args:
         trainer: the trainer. Its callback decides when to learn.
@@ -46,6 +47,7 @@ class SliceLearning:
 
     def __init__(self, trainer: Any, learner: CandidateLearner, dataset: Any):
         self.trainer, self.learner, self.dataset = trainer, learner, dataset
+        self._rows, self._watched_rows = (_by_length(dataset, rows) for rows in learner.split(len(dataset)))
         self.begin()
 
     def begin(self) -> None:
@@ -66,23 +68,26 @@ class SliceLearning:
             return self.learn(model)
         if callback.should_look(trainer.args, trainer.state) and trainer.surrogate_in_force:
             self._learned_at = step
-            return self._look(self._predict(model))
+            return self._look(self._predict(model, self._watched_rows))
         return None
 
     def learn(self, model: torch.nn.Module | None = None) -> Learned | None:
         """Predict the slice and learn from it."""
-        predictions = self._predict(model if model is not None else self.trainer.model)
-        gone_back = self._look(predictions) if self.trainer.surrogate_in_force and self._at_switch else None
+        model = model if model is not None else self.trainer.model
+        watched = self._predict(model, self._watched_rows)
+        gone_back = self._look(watched) if self.trainer.surrogate_in_force and self._at_switch else None
         if gone_back is not None:
             return gone_back
+        predictions = self._predict(model, self._rows)
+        self.predictions = Predictions.concatenate([predictions, watched])
         if self._times == 0:
             forget_predictions(self.trainer.args, "learning")
-        save_predictions(self.trainer.args, predictions, f"learning-{self._times}")
+        save_predictions(self.trainer.args, self.predictions, f"learning-{self._times}")
         self._times += 1
-        learned = learn_for_all(self.trainer, predictions, self.dataset)
+        learned = learn_for_all(self.trainer, self.dataset, predictions, watched)
         self.report = learned.report
         if learned.objection is None and self._at_switch is None:
-            self._at_switch = predictions
+            self._at_switch = watched
         if learned.objection is not None and self.trainer.surrogate is not None:
             return Learned(self.trainer.surrogate, learned.report, None)  # keep the earlier surrogate
         return learned
@@ -99,7 +104,7 @@ class SliceLearning:
     def finish(self, model: torch.nn.Module) -> None:
         """Measure the metric on the slice once more at the end of the run."""
         if self._at_switch is not None and not self._gave_up:
-            self._look(self._predict(model), can_go_back=False)
+            self._look(self._predict(model, self._watched_rows), can_go_back=False)
 
     def save(self, checkpoint: Path | None) -> None:
         """Save into a checkpoint. Pass None if this process does not write it."""
@@ -129,23 +134,22 @@ class SliceLearning:
             self._at_switch = Predictions.load(folder)
 
     @torch.no_grad()
-    def _predict(self, model: torch.nn.Module) -> Predictions:
-        """Predict the slice with the current model, without dropout. The processes share the work."""
+    def _predict(self, model: torch.nn.Module, rows: list[int]) -> Predictions:
+        """Predict rows of the slice with the current model, without dropout. The processes share the work."""
         args = self.trainer.args
-        batches = list(BatchSampler(_by_length(self.dataset), args.eval_batch_size, drop_last=False))
+        batches = list(BatchSampler(rows, args.eval_batch_size, drop_last=False))
         rounds = math.ceil(len(batches) / args.world_size)
         mine = [batches[(r * args.world_size + args.process_index) % len(batches)] for r in range(rounds)]
         kept = sum(r * args.world_size + args.process_index < len(batches) for r in range(rounds))
         parts, training = [], model.training
         model.eval()
-        for number, rows in enumerate(mine):
-            predictions = self._predict_batch(model, rows)
+        for number, batch in enumerate(mine):
+            predictions = self._predict_batch(model, batch)
             if number < kept:  # all processes predict equally many batches, since the model may be sharded
                 parts.append((number * args.world_size + args.process_index, predictions))
         model.train(training)
         in_order = sorted(gather_object(parts), key=lambda part: part[0])
-        self.predictions = Predictions.concatenate([predictions for _, predictions in in_order])
-        return self.predictions
+        return Predictions.concatenate([predictions for _, predictions in in_order])
 
     @torch.no_grad()
     def _predict_batch(self, model: torch.nn.Module, rows: Sequence[int]) -> Predictions:
@@ -158,11 +162,11 @@ class SliceLearning:
             outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
         return task.forced_predictions(outputs, inputs, [Candidate(self._times)], range(len(rows)))
 
-    def _look(self, predictions: Predictions, can_go_back: bool = True) -> Learned | None:
-        """Check whether the metric has fallen since the switch on the examples that are kept from learning."""
-        if self._at_switch.references != predictions.references:  # resumed with another slice
-            self._at_switch = predictions
-        outcome = [self._compare(predictions) if self.trainer.is_world_process_zero() else None]
+    def _look(self, watched: Predictions, can_go_back: bool = True) -> Learned | None:
+        """Check whether the metric of the watched examples has fallen since the switch."""
+        if self._at_switch.references != watched.references:  # resumed with another slice
+            self._at_switch = watched
+        outcome = [self._compare(watched) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         if outcome[0] is None:
             return None
@@ -179,18 +183,18 @@ class SliceLearning:
         self._gave_up = True
         return Learned(None, None, f"{words}. Chance explains a fall of {noise:.4f} at most")
 
-    def _compare(self, predictions: Predictions) -> tuple[float, float, float] | None:
+    def _compare(self, watched: Predictions) -> tuple[float, float, float] | None:
         try:
-            found = self.learner.compare(self._at_switch, predictions)
+            found = self.learner.compare(self._at_switch, watched)
         except RuntimeError as error:
             logger.warning("The held-out examples cannot be scored, so the surrogate is not watched: %s", error)
             return None
         return found if all(map(math.isfinite, found)) else None
 
 
-def _by_length(dataset: Any) -> list[int]:
-    """The rows of texts from long to short, so that batches have little padding. Other data keep their order."""
-    rows = list(range(len(dataset)))
+def _by_length(dataset: Any, rows: Tensor) -> list[int]:
+    """Rows of texts from long to short, so that batches have little padding. Rows of other data in their order."""
+    rows = sorted(rows.tolist())
     if isinstance(dataset, datasets.Dataset) and "input_ids" in dataset.column_names:
         lengths = [len(tokens) for tokens in dataset.with_format(None)["input_ids"][:]]
         rows.sort(key=lambda row: -lengths[row])

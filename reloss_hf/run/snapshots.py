@@ -71,7 +71,7 @@ class SnapshotLearning:
             logger.warning("%d predictions with NaN or infinite scores were left out", everything.skipped)
         forced = self.trainer.args.surrogate_predictions == "forced"
         dataset = self.trainer.train_dataset if forced else self.trainer.surrogate_dataset
-        learned = learn_for_all(self.trainer, everything.predictions(), dataset)
+        learned = learn_for_all(self.trainer, dataset, everything.predictions())
         self.report = learned.report
         return learned
 

@@ -17,8 +17,8 @@ MACRO = {"average": "macro"}
 class Forced(ReLossTrainer):
     """Uses what was learned whatever the report says."""
 
-    def _learn(self, predictions):
-        surrogate, report, _ = super()._learn(predictions)
+    def _learn(self, *predictions):
+        surrogate, report, _ = super()._learn(*predictions)
         return surrogate, report, None
 
 
@@ -97,8 +97,8 @@ def test_where_the_metric_falls_after_the_switch_training_goes_back(tmp_path, ca
     class Misled(Forced):
         """Learns the opposite of the metric that it looks at."""
 
-        def _learn(self, predictions):
-            surrogate, report, _ = super()._learn(predictions)
+        def _learn(self, *predictions):
+            surrogate, report, _ = super()._learn(*predictions)
             surrogate.log_scale.data += 2
             surrogate.remainders.data = torch.tensor([[-6.0] * CLASSES, [3.0] * CLASSES])
             return surrogate, report, None

@@ -30,8 +30,8 @@ MACRO = {"metric": "f1", "metric_options": {"average": "macro"}}
 class Forced(ReLossTrainer):
     """Uses what was learned whatever the report says."""
 
-    def _learn(self, predictions):
-        surrogate, report, _ = super()._learn(predictions)
+    def _learn(self, *predictions):
+        surrogate, report, _ = super()._learn(*predictions)
         return surrogate, report, None
 
 

@@ -18,8 +18,8 @@ SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3}
 class Forced(ReLossTrainer):
     """Uses what was learned whatever the report says."""
 
-    def _learn(self, predictions):
-        surrogate, report, _ = super()._learn(predictions)
+    def _learn(self, *predictions):
+        surrogate, report, _ = super()._learn(*predictions)
         return surrogate, report, None
 
 
