@@ -20,13 +20,14 @@ from classifiers import BATCH, CORPORA, Data, arguments, load_texts, optimizer_o
 from transformers import logging as transformers_logging
 
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments
+from reloss_hf.classes.losses import targets_of
 from reloss_hf.learning.functional import example_gradient_norms
 from reloss_hf.tasks.classification.hand_made import (
     ClassWeightedCrossEntropy,
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from reloss_hf.tasks.classification.losses import ClassCosts, targets_of
+from reloss_hf.tasks.classification.losses import ClassCosts
 
 ARMS = ("cross_entropy", "class_weights", "logit_adjustment", "as_written", *BY_METRIC)
 CONTROLS = {("go_emotions", "macro F1"), ("go_emotions", "micro F1"), ("tweet_eval_emoji", "macro F1"), ("cola", "MCC")}

@@ -265,8 +265,10 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def surrogate_classes() -> dict[str, type[SurrogateLoss]]:
-    """The concrete subclasses of `SurrogateLoss` by name, those of the library and those of the user."""
-    return {c.__name__: c for c in _subclasses(SurrogateLoss) if not inspect.isabstract(c)}
+    """The concrete subclasses of `SurrogateLoss` by name, those of the library and those of the user. A class without a
+    task is a base of others."""
+    classes = _subclasses(SurrogateLoss)
+    return {c.__name__: c for c in classes if hasattr(c, "task") and not inspect.isabstract(c)}
 
 
 def surrogate_class(name: str) -> type[SurrogateLoss]:

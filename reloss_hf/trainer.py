@@ -104,10 +104,9 @@ class ReLossMixin(SavingMixin):
         warn_of_incomparable_losses(self.args)
         self._begin()
         found, first = task_for(self.model, task), None
-        if found is None or issubclass(found, CandidateTask):
+        if found is None:
             first = first_examples(self)
-        if found is None and first is not None:
-            found = task_of_inputs(self, first)
+            found = first and task_of_inputs(self, first)
         if found is not None:
             self._settle(found, first)
         if not any(isinstance(callback, ReLossCallback) for callback in self.callback_handler.callbacks):
@@ -293,12 +292,14 @@ class ReLossMixin(SavingMixin):
                 self.task.meet(model, inputs)
 
     def _settle(self, task: type[Task], inputs: Any) -> None:
-        """Set up what depends on the task and, if given, on inputs. Errors are found here, before the first step."""
+        """Set up what depends on the task and on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
+        self.data_collator = self.task.collator(self.data_collator)
+        if inputs is None and issubclass(task, CandidateTask):
+            inputs = first_examples(self)
         if inputs is not None:
             with untouched(self.model):
                 self._task.meet(self.model, inputs)
-        self.data_collator = self.task.collator(self.data_collator)
         self.label_names = self.label_names or list(task.labels)  # the class name may not tell the Trainer
         self._given = self.surrogate = given_surrogate(self, self._surrogate_argument, self._metric[0])
         learns = self._metric[0] is not None or self.args.surrogate_class is not None

@@ -49,7 +49,7 @@ def diagnose(
     """
     task = task_of_features(predictions.features)
     group_size = group_size or task.group_size
-    base, *others = task.compared(predictions.features)
+    base, *others = task.compared(predictions)
     losses = {base.base_loss_name: base} | {type(loss).__name__: loss for loss in others} | (surrogates or {})
     for name, loss in losses.items():
         missing = sorted(set(loss.reads) - set(predictions.features))

@@ -38,13 +38,14 @@ class VectorisedMetric(ABC):
         """Whether `scores` is quick. It may not support every setting of the metric."""
 
     @abstractmethod
-    def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
-        """The scores of groups of one size, shape `(groups,)`, equal to those of `__call__`. None if these predictions
-        have to be scored one group after the other.
+    def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | dict[str, np.ndarray] | None:
+        """The scores of groups of one size, shape `(groups,)`, equal to those of `__call__`. A dict if a group has
+        several; the keys of nested results are joined by dots. None if these predictions have to be scored one group
+        after the other.
 
         Args:
-            predictions: predictions of the groups, shape `(groups, size, ...)`.
-            references: references of the groups, shape `(groups, size, ...)`.
+            predictions: predictions of the groups, shape `(groups, size, ...)`; of lists of texts, `(groups, size)`.
+            references: references of the groups, likewise.
         """
 
 

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from ..report import HeldOutGroups, LearningReport
 from ..surrogate import CountedLoss, Features
 from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
-from .metrics import LoadedGroupMetric
+from .metrics import LoadedGroupMetric, rows_of
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
@@ -39,8 +39,9 @@ class CandidateLearner:
     Args:
         metric: scores groups.
         new_surrogate: makes the surrogate to start from, `(features) -> surrogate`.
-        perturbed: makes perturbed copies, `(features, count, generator) -> features`; see `CandidateTask.perturbed`.
-        decode: makes the predictions for the metric, `(features) -> Tensor`.
+        perturbed: makes perturbed copies, `(features, count, generator, names=names) -> features`; see
+            `CandidateTask.perturbed`.
+        decode: makes the predictions for the metric, `(features, names) -> array`; see `CandidateTask.decode`.
         group_size: examples of a set.
         sets: how many sets to score and learn from. None is 24, or 12 if the metric scores one group after another.
         candidates: candidates of each set. None is 48, or 24 if the metric scores one group after another.
@@ -58,8 +59,8 @@ class CandidateLearner:
         self,
         metric: LoadedGroupMetric,
         new_surrogate: Callable[[Features], CountedLoss],
-        perturbed: Callable[[Features, int, torch.Generator], Features],
-        decode: Callable[[Features], Tensor],
+        perturbed: Callable[..., Features],
+        decode: Callable[[Features, Sequence[str]], np.ndarray],
         *,
         group_size: int = 256,
         sets: int | None = None,
@@ -132,7 +133,7 @@ class CandidateLearner:
         draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
         rows = np.concatenate([np.arange(size)[None], draws])
         first, second = (
-            self.metric(np.array(one.predictions), np.array(one.references), rows) for one in (before, after)
+            self.metric(rows_of(one.predictions), rows_of(one.references), rows) for one in (before, after)
         )
         sign = -1 if self.metric.lower_is_better else 1
         return float(sign * first[0]), float(sign * second[0]), float(2 * np.nanstd((second - first)[1:]))

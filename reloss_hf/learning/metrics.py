@@ -121,11 +121,18 @@ class LoadedGroupMetric:
             )
         return -scores if self.lower_is_better else scores
 
+    @property
+    def _main_keys(self) -> list[str]:
+        return [key for key in ("score", name_of(self.metric), self.main_key) if key]
+
     def _scores_at_once(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray | None:
         if not isinstance(self.metric, VectorisedMetric) or len(groups) == 1:
             return None
         rows = np.asarray(groups)
-        scores = self.metric.scores(np.asarray(predictions)[rows], np.asarray(references)[rows])
+        scores = self.metric.scores(rows_of(predictions)[rows], rows_of(references)[rows])
+        if isinstance(scores, dict):
+            _, self.result_key = number_of(dict.fromkeys(scores, 0.0), self.key, self._main_keys)
+            scores = scores[self.result_key]
         return scores if scores is not None and np.isfinite(scores).all() else None
 
     def _sacrebleu_scorer(self, predictions: Sequence[str], references: Sequence) -> Callable:
@@ -136,14 +143,21 @@ class LoadedGroupMetric:
         return lambda group: number_of(self.metric._aggregate_and_compute(statistics[group].tolist()).score)[0]
 
     def _scorer(self, predictions: Sequence, references: Sequence) -> Callable:
-        main_keys = [key for key in ("score", name_of(self.metric), self.main_key) if key]
-
         def score(group) -> float:
             result = self._call([predictions[row] for row in group], [references[row] for row in group])
-            number, self.result_key = number_of(result, self.key, main_keys)
+            number, self.result_key = number_of(result, self.key, self._main_keys)
             return number
 
         return score
+
+
+def rows_of(values: Sequence) -> np.ndarray:
+    """The values as an array with a row for each. Lists of texts, such as tags, stay lists."""
+    if isinstance(values, np.ndarray):
+        return values
+    if any(isinstance(value, list) and value and isinstance(value[0], str) for value in values):
+        return np.fromiter(values, dtype=object, count=len(values))
+    return np.asarray(values)
 
 
 def _shown(values: list) -> str:

@@ -9,6 +9,7 @@ length. Its header holds the metadata
 | `format_version` | `"1"` |
 | `predictions` | a JSON list of the same length: the decoded predictions in the metric's format |
 | `references` | a JSON list of the same length: the references in the metric's format |
+| `names` | a JSON list: the names of the classes; missing if the metric's format has none |
 
 A shard is written under another name and then renamed, so it is never incomplete.
 """
@@ -29,6 +30,8 @@ from torch.nn.functional import pad
 
 FORMAT_VERSION = 1
 _ROWS_OF_A_SHARD = 1024
+# The value that fills up shorter tensors, where it is not 0. A label of -100 counts for nothing.
+_PADDING = {"labels": -100}
 
 
 @dataclass
@@ -36,18 +39,21 @@ class Predictions:
     """Scored predictions of `n` examples, independent of model and vocabulary.
 
     Attributes:
-        features: the features that surrogates read, by name: tensors of shape `(n, ...)` on the CPU, padded with zeros.
+        features: the features that surrogates read, by name: tensors of shape `(n, ...)` on the CPU, padded with zeros,
+            or with -100 if they are labels.
         predictions: the decoded predictions, in the metric's format; any JSON value.
         references: the gold references, in the metric's format; any JSON value. Equal references mark the same example.
         candidates: the candidate that made each prediction, int64 of shape `(n,)`. A candidate is the model at one time
             of its training, or a corruption of it. Candidates are numbered in the order in which they were made, and a
             group never mixes them.
+        names: the names of the classes, in the order of their numbers, if the metric's format has names.
     """
 
     features: dict[str, Tensor]
     predictions: list[Any]
     references: list[Any]
     candidates: Tensor
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         lengths = {name: len(value) for name, value in self.features.items()}
@@ -66,6 +72,7 @@ class Predictions:
             [self.predictions[row] for row in rows.tolist()],
             [self.references[row] for row in rows.tolist()],
             self.candidates[rows],
+            self.names,
         )
 
     def of_candidate(self, candidate: int | Tensor) -> "Predictions":
@@ -85,14 +92,18 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """All rows of all parts. Shorter tensors are padded with zeros at the end of each dimension."""
+        """All rows of all parts. Shorter tensors are padded at the end of each dimension."""
         if not parts:
             return cls({}, [], [], torch.empty(0, dtype=torch.long))
         return cls(
-            {name: _pad_and_concatenate([part.features[name] for part in parts]) for name in parts[0].features},
+            {
+                name: _pad_and_concatenate([part.features[name] for part in parts], _PADDING.get(name, 0))
+                for name in parts[0].features
+            },
             [prediction for part in parts for prediction in part.predictions],
             [reference for part in parts for reference in part.references],
             torch.cat([part.candidates for part in parts]),
+            parts[0].names,
         )
 
     def save(self, folder: str | Path, name: str = "predictions") -> None:
@@ -135,6 +146,8 @@ class Predictions:
             "predictions": json.dumps(self.predictions, ensure_ascii=False),
             "references": json.dumps(self.references, ensure_ascii=False),
         }
+        if self.names:
+            metadata["names"] = json.dumps(self.names, ensure_ascii=False)
         unfinished = path.with_suffix(".unfinished")
         save_file(tensors | {"candidates": self.candidates}, unfinished, metadata)
         os.replace(unfinished, path)
@@ -150,13 +163,14 @@ class Predictions:
                 )
             features = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         candidates = features.pop("candidates")
-        return cls(features, json.loads(metadata["predictions"]), json.loads(metadata["references"]), candidates)
+        predictions, references = json.loads(metadata["predictions"]), json.loads(metadata["references"])
+        return cls(features, predictions, references, candidates, tuple(json.loads(metadata.get("names", "[]"))))
 
 
-def _pad_and_concatenate(tensors: list[Tensor]) -> Tensor:
+def _pad_and_concatenate(tensors: list[Tensor], value: int) -> Tensor:
     shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
     padded = []
     for tensor in tensors:
         missing = [target - size for target, size in zip(shape, tensor.shape[1:], strict=True)]
-        padded.append(pad(tensor, [amount for size in reversed(missing) for amount in (0, size)]))
+        padded.append(pad(tensor, [amount for size in reversed(missing) for amount in (0, size)], value=value))
     return torch.cat(padded)

@@ -1,13 +1,13 @@
 """Draws and scores sets of candidates of the same examples, and computes losses of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
-from .metrics import LoadedGroupMetric
+from .metrics import LoadedGroupMetric, rows_of
 from .predictions import Predictions
 
 # The strengths of the perturbation to try in turn, if a weaker one changes no score of the metric.
@@ -17,8 +17,8 @@ STRENGTHS = (1.0, 3.0, 10.0)
 def draw_candidates(
     predictions: Predictions,
     metric: LoadedGroupMetric,
-    perturbed: Callable[[Features, int, torch.Generator], Features],
-    decode: Callable[[Features], Tensor],
+    perturbed: Callable[..., Features],
+    decode: Callable[[Features, Sequence[str]], np.ndarray],
     size: int,
     count: int,
     generator: torch.Generator,
@@ -38,10 +38,10 @@ def draw_candidates(
         The features of all candidates, one after the other, and their scores, float64 of shape `(count,)`.
     """
     chosen = predictions.select(torch.randperm(len(predictions), generator=generator)[:size])
-    copies = perturbed(chosen.features, count, generator)
-    references = np.array(chosen.references)
+    copies = perturbed(chosen.features, count, generator, names=chosen.names)
+    references = rows_of(chosen.references)
     groups = np.arange(count * len(chosen)).reshape(count, -1)
-    scores = metric(decode(copies).numpy(), np.concatenate([references] * count), groups)
+    scores = metric(decode(copies, chosen.names), np.concatenate([references] * count), groups)
     return copies, torch.from_numpy(scores)
 
 

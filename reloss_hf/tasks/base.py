@@ -120,8 +120,8 @@ class Task(ABC):
         return self.base_loss_name.replace("-", "_").replace(" ", "_")
 
     @classmethod
-    def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
-        """The hand-made losses, built for such features."""
+    def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:
+        """The hand-made losses, built for such predictions."""
         return [loss() for loss in cls.hand_made]
 
     @classmethod

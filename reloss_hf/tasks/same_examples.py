@@ -1,8 +1,10 @@
 """The base of tasks that learn a surrogate from candidates of the same examples."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,15 +19,19 @@ class CandidateTask(Task):
     @staticmethod
     @abstractmethod
     def perturbed(
-        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+        features: dict[str, Tensor],
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        names: Sequence[str] = (),
     ) -> dict[str, Tensor]:
         """`count` copies of the features of some examples, one after the other. Each is perturbed in its own way, as
-        another training might change them, scaled by `strength`."""
+        another training might change them, scaled by `strength`. `names` are those of the `Predictions`."""
 
     @staticmethod
     @abstractmethod
-    def decode(features: dict[str, Tensor]) -> Tensor:
-        """Predictions in the metric's format, one row for each example."""
+    def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
+        """Predictions in the metric's format, one row for each example. `names` are those of the `Predictions`."""
 
     @staticmethod
     @abstractmethod

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ...classes.losses import targets_of
 from ...surrogate import Features
-from .losses import targets_of
 
 # These are in standard deviations of the logits; benchmarks/classification.py measures them.
 _SCALE = 0.3

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ...classes.hand_made import FrequencyLoss
+from ...classes.losses import IGNORED, decisions, has_several, labelled, targets_of
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss
@@ -18,12 +20,11 @@ from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
     FocalLoss,
-    FrequencyLoss,
     LabelSmoothedCrossEntropy,
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .losses import IGNORED, ClassCosts, ClassCrossEntropy, decisions, labelled, targets_of
+from .losses import ClassCosts, ClassCrossEntropy
 from .metrics import METRICS, takes_labels
 
 _CLASSES = class_names(
@@ -93,7 +94,7 @@ class ClassificationTask(CandidateTask):
 
     def weight(self, inputs: Inputs) -> Tensor:
         labels = _labels(inputs)
-        return labelled(labels).sum()
+        return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
         if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
@@ -126,12 +127,12 @@ class ClassificationTask(CandidateTask):
         rows = slice(len(seeds))
         features = self.features(self.model, outputs, inputs, ())
         features = {name: value[rows].detach().cpu() for name, value in features.items()}
-        known = labelled(features["labels"])
+        known = labelled(features)
         features = {name: value[known] for name, value in features.items()}
         parts = [
             Predictions(
                 features,
-                self.decode(features).tolist(),
+                self.decode(features, ()).tolist(),
                 features["labels"].long().tolist(),
                 torch.full((len(features["labels"]),), candidate.id),
             )
@@ -141,13 +142,17 @@ class ClassificationTask(CandidateTask):
         return Predictions.concatenate(parts)
 
     @staticmethod
-    def decode(features: dict[str, Tensor]) -> Tensor:
-        several = features["labels"].ndim == 2
-        return decisions(features["logits"], True).long() if several else features["logits"].argmax(-1)
+    def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
+        logits = features["logits"]
+        return (decisions(logits, True).long() if has_several(features) else logits.argmax(-1)).numpy()
 
     @staticmethod
     def perturbed(
-        features: dict[str, Tensor], count: int, generator: torch.Generator, strength: float = 1.0
+        features: dict[str, Tensor],
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        names: Sequence[str] = (),
     ) -> dict[str, Tensor]:
         return perturbed(features, count, generator, strength)
 
@@ -161,22 +166,21 @@ class ClassificationTask(CandidateTask):
 
     @staticmethod
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        several = features["labels"].ndim == 2
-        return options if several else _with_classes(metric, options, features["logits"].shape[1])
+        return options if has_several(features) else _with_classes(metric, options, features["logits"].shape[1])
 
     @classmethod
-    def compared(cls, features: dict[str, Tensor]) -> list[SurrogateLoss]:
-        losses = super().compared(features)
+    def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:
+        losses = super().compared(predictions)
         for loss in losses:
             if isinstance(loss, FrequencyLoss):
-                loss.count(targets_of(features))
+                loss.count(targets_of(predictions.features))
         return losses
 
     def label_table(self, labels: list) -> Tensor:
         table = _labels({"labels": torch.as_tensor(labels)})
         if table.ndim == 2:
             return table.long()
-        known = labelled(table)
+        known = table != IGNORED
         if (table[known] < 0).any() or (table[known] >= self.classes).any():
             wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
             raise ValueError(

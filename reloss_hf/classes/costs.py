@@ -1,0 +1,86 @@
+"""A cost for each kind of error, learned from a metric."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+from ..surrogate import CountedLoss, Features
+from .losses import DecisionLoss, decisions, has_several, labelled, mean_of_decisions, targets_of
+
+# If a probability is nearer to 1 than this, the gradient of log(1 - p) is not worth following.
+_NEAREST = 1e-6
+# The largest distance of a log-cost from the mean. It keeps every cost below 40 times the others.
+_LARGEST = 3.7
+
+
+class ErrorCosts(CountedLoss, DecisionLoss):
+    """Base of losses with a cost for each kind of error: `-a_c log p_c` for a gold label `c`, `-b_c log(1 - p_c)` for
+    any other.
+
+    Near the current model, a metric of counts is linear in its errors. So the right loss has a cost for each kind of
+    error, and the costs are the slope of the metric. The logarithm of a cost is learned as a sum: a mean, a slope in
+    the counts of the class among the decisions (how many have it, how many are predicted, how many of these are right),
+    and a small remainder of the class. The costs of rare classes therefore come mostly from what all classes share.
+
+    Args:
+        classes: the number of classes.
+
+    References:
+        Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014.
+    """
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+        counted = 3 if classes > 2 else 1
+        self.means = nn.Parameter(torch.zeros(2, 1))
+        self.slopes = nn.Parameter(torch.zeros(2, counted))
+        self.remainders = nn.Parameter(torch.zeros(2, classes))
+        self.register_buffer("counts", torch.zeros(classes, counted))
+        self.register_buffer("seen", torch.ones(classes))
+
+    @property
+    def costs(self) -> Tensor:
+        """The costs of a miss and of a false alarm of each class, shape `(2, classes)`. Their geometric mean is about
+        1."""
+        average = (self.remainders * self.seen).sum(1, keepdim=True) / self.seen.sum().clamp(min=1)
+        remainders = torch.where(self.seen.bool(), self.remainders, average)
+        logarithms = self.means + self.slopes @ self.counts.T + remainders
+        logarithms = logarithms - logarithms.mean()
+        return (_LARGEST * (logarithms / _LARGEST).tanh()).exp()
+
+    def error_costs(self) -> dict[str, Tensor]:
+        return dict(zip(("miss", "false alarm"), self.costs.detach().cpu(), strict=True))
+
+    def observe(self, features: Features) -> None:
+        """Count each class among the decisions, as standardised logarithms. A class without any stays at the mean."""
+        targets = targets_of(features)
+        predicted = decisions(features["logits"], has_several(features)) * labelled(features).unsqueeze(-1)
+        counted = torch.stack([found.flatten(0, -2).sum(0) for found in (targets, predicted, predicted * targets)], 1)
+        seen = counted[:, 0] > 0
+        counted = (1 + counted[:, : self.counts.shape[1]]).log()
+        counted = (counted - counted[seen].mean(0)) / counted[seen].std(0, correction=0).clamp(min=0.1)
+        self.counts.copy_(counted * seen.unsqueeze(1))
+        self.seen.copy_(seen)
+
+    def statistics(self, features: Features) -> Tensor:
+        """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""
+        logits, targets = features["logits"], targets_of(features)
+        if logits.shape[-1] != self.classes:
+            raise ValueError(
+                f"these costs are for {self.classes} classes, but the logits have {logits.shape[-1]}: learn them again"
+            )
+        others = (1 - targets) * labelled(features).unsqueeze(-1)
+        if has_several(features):
+            missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
+            return torch.stack([targets * missed, others * alarmed], dim=-2)
+        log_probs = log_softmax(logits, -1)
+        missed, alarmed = -log_probs, -(-log_probs.exp().clamp(max=1 - _NEAREST)).log1p()
+        return mean_of_decisions(torch.stack([targets * missed, others * alarmed], dim=-2), features)
+
+    def of_statistics(self, mean: Tensor) -> Tensor:
+        return (self.costs * mean).sum((-2, -1))
+
+    def regulariser(self) -> Tensor:
+        """A penalty that keeps the remainders near 0 and the slopes small."""
+        return 0.1 * self.remainders.square().mean() + 0.003 * self.slopes.square().sum()
