@@ -29,6 +29,16 @@ from .tasks.question_answering.losses import (
     SpanSurrogateMLP,
 )
 from .tasks.question_answering.preparation import prepare_features
+from .tasks.token_classification.evaluation import tagging_compute_metrics
+from .tasks.token_classification.hand_made import (
+    OutsideWeightedCrossEntropy,
+    TagDiceLoss,
+    TagFocalLoss,
+    TagSoftF1Loss,
+    TagWeightedCrossEntropy,
+)
+from .tasks.token_classification.losses import TagCosts, TagCrossEntropy, TagLoss
+from .tasks.token_classification.preparation import prepare_tagging_features, tag_names
 from .tasks.token_sequence.losses import (
     LogNgramSurrogate,
     MinimumRiskLoss,
@@ -62,6 +72,7 @@ __all__ = [
     "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
     "NgramSurrogate",
+    "OutsideWeightedCrossEntropy",
     "OverlapSurrogate",
     "OwnOutputSurrogate",
     "Predictions",
@@ -80,6 +91,13 @@ __all__ = [
     "SpanSurrogateMLP",
     "SurrogateLearner",
     "SurrogateLoss",
+    "TagCosts",
+    "TagCrossEntropy",
+    "TagDiceLoss",
+    "TagFocalLoss",
+    "TagLoss",
+    "TagSoftF1Loss",
+    "TagWeightedCrossEntropy",
     "TokenCrossEntropy",
     "TokenErrorProbability",
     "TokenSurrogate",
@@ -89,9 +107,12 @@ __all__ = [
     "collect_predictions",
     "gradient_penalty",
     "prepare_features",
+    "prepare_tagging_features",
     "soft_rank",
     "sorting_network_rank",
     "spearman_correlation",
     "squad_compute_metrics",
     "surrogate_loss_func",
+    "tag_names",
+    "tagging_compute_metrics",
 ]
