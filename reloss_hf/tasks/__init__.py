@@ -1,9 +1,9 @@
 """The tasks. Each has a folder, and this module names them."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.models.auto import modeling_auto
 
 from ..surrogate import SurrogateLoss
@@ -70,16 +70,15 @@ def task_of_batch(model: torch.nn.Module, outputs: Any, inputs: Inputs) -> type[
     return found
 
 
-def task_of_features(names: Iterable[str]) -> type[Task]:
+def task_of_features(features: dict[str, Tensor]) -> type[Task]:
     """The task whose losses read these features.
 
     Raises:
         ValueError: no task has such losses.
     """
-    names = set(names)
-    found = next((task for task in TASKS if set(task.hand_made[0].reads) <= names), None)
+    found = next((task for task in TASKS if task.reads(features)), None)
     if found is None:
-        raise ValueError(f"the predictions hold {sorted(names)}, but no loss of the tasks {_names()} reads these")
+        raise ValueError(f"the predictions hold {sorted(features)}, but no loss of the tasks {_names()} reads these")
     return found
 
 

@@ -136,6 +136,11 @@ class Task(ABC):
         model does not."""
 
     @classmethod
+    def reads(cls, features: dict[str, Tensor]) -> bool:
+        """Whether the losses of this task read such features."""
+        return set(cls.hand_made[0].reads) <= set(features)
+
+    @classmethod
     def decodes_for(cls, surrogate: SurrogateLoss) -> bool:
         """Whether the loss reads features for which the model has to decode by itself."""
         return not set(cls.own_output).isdisjoint(surrogate.reads)

@@ -72,6 +72,10 @@ class ClassificationTask(CandidateTask):
             return False
         return labels.shape in (logits.shape, logits.shape[:1], (len(logits), 1))
 
+    @classmethod
+    def reads(cls, features: dict[str, Tensor]) -> bool:
+        return super().reads(features) and features["logits"].ndim == 2
+
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         config = getattr(model, "config", None)

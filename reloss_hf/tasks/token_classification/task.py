@@ -70,6 +70,10 @@ class TokenClassificationTask(CandidateTask):
         """Never, because the outputs of a model that generates text have the same shapes."""
         return False
 
+    @classmethod
+    def reads(cls, features: dict[str, Tensor]) -> bool:
+        return super().reads(features) and features["logits"].ndim == 3
+
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self.tags = tags_of(model)
