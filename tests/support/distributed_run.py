@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
 from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
@@ -27,6 +28,7 @@ from reloss_hf import (
     ReLossSeq2SeqTrainingArguments,
     SoftF1Loss,
     SurrogateLoss,
+    TagSoftF1Loss,
 )
 
 TOKENIZER = make_tokenizer()
@@ -85,11 +87,14 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of classifiers that train on global batches of 8: on learned costs, and on a soft F1."""
+    """Weights and costs of classifiers and taggers that train on global batches of 8: on learned costs, and on a soft
+    F1."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
+        "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
+        "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -99,7 +104,11 @@ def classified(folder):
             "optim": "sgd",
             "learning_rate": 0.5,
         }
-        trainer = make_trainer(folder / name, several=True, model=Bag(several=True), arguments=arguments, **keywords)
+        if "tags" in name:
+            trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+        else:
+            several = {"several": True, "model": Bag(several=True)}
+            trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)
         trainer.train()
         found[name] = {
             "weights": flat(trainer.model).tolist(),
