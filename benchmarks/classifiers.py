@@ -71,7 +71,7 @@ class Data:
 def load_texts(corpus: Corpus, shared: Path) -> Data:
     """Tokenised texts; the same training examples and the same slice for every seed."""
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
-    rows = {split: _read(shared / corpus.name / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
+    rows = {split: read_rows(shared / corpus.name / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
     several = "labels" in rows["train"][0]
     labels = [row["labels"] if several else [row["label"]] for row in rows["train"]]
     names = sorted({name for found in labels for name in found})
@@ -191,7 +191,7 @@ def predict(model: PreTrainedModel, part: datasets.Dataset, collate: Callable, s
     return torch.cat(found)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
-class _UntilItStopsRising(Trainer):
+class UntilItStopsRising(Trainer):
     """Measures validation after each epoch, keeps the best weights, and stops after the first epoch without a gain."""
 
     def __init__(self, *positional, score: Callable[[PreTrainedModel], float], **keywords):
@@ -224,7 +224,7 @@ def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Calla
     torch.manual_seed(seed)
     model = data.new_model()
     changes = {"num_train_epochs": corpus.epochs, "warmup_steps": 100, "lr_scheduler_type": "constant_with_warmup"}
-    trainer = _UntilItStopsRising(
+    trainer = UntilItStopsRising(
         model,
         TrainingArguments(**arguments(folder, seed=seed, eval_strategy="epoch", **changes)),
         train_dataset=data.rest,
@@ -242,6 +242,6 @@ def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Calla
     return stored
 
 
-def _read(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     with gzip.open(path, "rt") as lines:
         return [json.loads(line) for line in lines]
