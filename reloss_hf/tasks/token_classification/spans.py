@@ -79,7 +79,7 @@ def count_entities(
     if (lengths != others).any():
         row = int((lengths != others).argmax())
         raise ValueError(f"sentence {row} has {others[row]} predicted tags, but {lengths[row]} gold tags")
-    tags = sorted({OUTSIDE}.union(*map(set, predictions), *map(set, references)))
+    tags = sorted({OUTSIDE, *chain.from_iterable(predictions), *chain.from_iterable(references)})
     tables = _tables(tuple(tags), convention)
     ids = {tag: number for number, tag in enumerate(tags)}
     group_of_token = np.repeat(groups, lengths + 1)
