@@ -153,8 +153,8 @@ def _add_metric(command) -> None:
     command.add_argument(
         "--metric",
         required=True,
-        help="sacrebleu, chrf, ter, squad or squad_v2, without a download; or another name that evaluate.load takes, "
-        "or the path of a metric script",
+        help="sacrebleu, chrf, ter, squad, squad_v2, seqeval, or one of scikit-learn such as f1, without a download; "
+        "or another name that evaluate.load takes, or the path of a metric script",
     )
     command.add_argument("--metric-key", help="which number of the metric's result to use, if it has several")
     command.add_argument(

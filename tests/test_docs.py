@@ -17,6 +17,7 @@ import huggingface_hub
 import pytest
 import toy_classes
 import toy_questions
+import toy_tags
 from one_step import as_prompt, make_llama
 from pages import read, slug
 from places import ROOT, TESTS
@@ -32,7 +33,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts"]
+LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts", "TagCosts"]
 
 
 def name_of(path):
@@ -117,13 +118,20 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     toy_questions.make_tokenizer(model_max_length=512).save_pretrained("answerdotai/ModernBERT-base")
     toy_questions.warm_classifier(toy_questions.make_texts(600, seed=1)).save_pretrained("answerdotai/ModernBERT-base")
 
+    for split, count in (("", 600), ("_validation", 16)):
+        toy_tags.make_sentences(count, seed=count).to_json(f"entities{split}.jsonl")
+    toy_tags.make_tokenizer().save_pretrained("google-bert/bert-base-cased")
+    toy_tags.warm_tagger(toy_tags.make_sentences(400, seed=1)).save_pretrained("google-bert/bert-base-cased")
+
 
 @pytest.fixture
 def which_loss(folder, translation, monkeypatch):
     NgramSurrogate().save_pretrained("out/surrogate")
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
-    return translation | classes | {"text_tokenizer": translation["tokenizer"]}
+    tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
+    tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
+    return translation | classes | tags | tokenizers
 
 
 @pytest.fixture

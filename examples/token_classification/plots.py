@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-_COLOURS = ("tab:grey", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown")
+_COLOURS = ("tab:grey", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:red")
 _MARKS = "os^DvPX*<>"
 
 

@@ -6,9 +6,14 @@ import random
 import datasets
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
-from reloss_hf import ReLossTrainer, ReLossTrainingArguments
+from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_tagging_features, tag_names
 
 NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 OTHERS = [f"w{number}" for number in range(12)]
@@ -51,8 +56,6 @@ def make_tokenizer(pieces=False):
 
 
 def make_features(count, seed=0, names=NAMES):
-    from reloss_hf import prepare_tagging_features
-
     return prepare_tagging_features(make_sentences(count, seed), make_tokenizer(), names)
 
 
@@ -72,6 +75,19 @@ def make_model(seed=0, names=NAMES, **changes):
         **changes,
     )
     return BertForTokenClassification(config)
+
+
+def warm_tagger(sentences):
+    """A tagger of the tags that occur, sorted, which has learned from sentences."""
+    names = tag_names(sentences)
+    model, tokenizer = make_model(names=names), make_tokenizer()
+    rows = prepare_tagging_features(sentences, tokenizer, names).remove_columns("text")
+    optimizer, collate = torch.optim.Adam(model.parameters(), lr=1e-2), DataCollatorForTokenClassification(tokenizer)
+    for chosen in torch.arange(len(rows)).repeat(4).split(50):
+        model(**collate([rows[row] for row in chosen.tolist()])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
 
 
 def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=None, **keywords):

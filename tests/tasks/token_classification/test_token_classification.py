@@ -7,7 +7,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from toy_tags import NAMES, make_features, make_model, make_tokenizer, make_trainer, weights_of
+from toy_tags import (
+    NAMES,
+    make_features,
+    make_model,
+    make_sentences,
+    make_tokenizer,
+    make_trainer,
+    weights_of,
+)
 
 from reloss_hf import (
     OutsideWeightedCrossEntropy,
@@ -21,6 +29,7 @@ from reloss_hf import (
     TagSoftF1Loss,
     TagWeightedCrossEntropy,
     collect_predictions,
+    prepare_tagging_features,
     surrogate_loss_func,
     tagging_compute_metrics,
 )
@@ -250,10 +259,6 @@ def test_adapters_are_trained(small, tmp_path):
 
 
 def test_long_texts_are_learned_from_in_windows(tmp_path):
-    from toy_tags import make_sentences
-
-    from reloss_hf import prepare_tagging_features
-
     rows = prepare_tagging_features(make_sentences(80, longest=40), make_tokenizer(), NAMES, max_length=16, stride=4)
     trainer = make_trainer(tmp_path, rows, None, Forced, SHORT, metric="seqeval", eval_dataset=rows)
     trainer.train()
