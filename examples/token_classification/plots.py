@@ -2,7 +2,17 @@
 
 from matplotlib.figure import Figure
 
-_COLOURS = ("tab:grey", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:red")
+_COLOURS = (
+    "tab:grey",
+    "tab:blue",
+    "tab:orange",
+    "tab:green",
+    "tab:purple",
+    "tab:brown",
+    "tab:red",
+    "tab:cyan",
+    "tab:pink",
+)
 _MARKS = "os^DvPX*<>"
 
 

@@ -30,8 +30,10 @@ from reloss_hf import (
     OutsideWeightedCrossEntropy,
     ReLossTrainer,
     ReLossTrainingArguments,
+    TagCosts,
     TagDiceLoss,
     TagFocalLoss,
+    TagSoftF1Loss,
     TagWeightedCrossEntropy,
     prepare_tagging_features,
     tag_names,
@@ -43,13 +45,16 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import common
 from plots import plot_by_type
 
-HAND_MADE = {
-    "class_weights": lambda: TagWeightedCrossEntropy(power=0.5),
-    "o_weight": OutsideWeightedCrossEntropy,
-    "focal": TagFocalLoss,
-    "dice": TagDiceLoss,
+# Losses that are not learned, by the number of tags.
+NOT_LEARNED = {
+    "class_weights": lambda tags: TagWeightedCrossEntropy(power=0.5),
+    "o_weight": lambda tags: OutsideWeightedCrossEntropy(),
+    "focal": lambda tags: TagFocalLoss(),
+    "dice": lambda tags: TagDiceLoss(),
+    "soft_f1": lambda tags: TagSoftF1Loss(),
+    "as_written": TagCosts,
 }
-ARMS = ("cross_entropy", *HAND_MADE, "surrogate")
+ARMS = ("cross_entropy", *NOT_LEARNED, "surrogate")
 _SCORES = ("precision", "recall", "f1")
 
 
@@ -98,7 +103,7 @@ def main() -> None:
     experiment = make_experiment(model_args, data_args, args)
     start, checkpoint = experiment.warm_start()
     changes = {"cross_entropy": {"surrogate_start": None}, "surrogate": {}}
-    changes |= {arm: {"surrogate": loss()} for arm, loss in HAND_MADE.items()}
+    changes |= {arm: {"surrogate": loss(experiment.tags)} for arm, loss in NOT_LEARNED.items()}
     arms = [experiment.arm(arm, checkpoint, **changes[arm]) for arm in ARMS if arm in data_args.loss]
     if args.process_index == 0:
         experiment.write_results(start, arms)
@@ -133,7 +138,7 @@ def make_experiment(
         }
     )
     common.save_initial_model(model, args)
-    return Experiment(args, Path(args.output_dir), data_args, encoded, tokenizer)
+    return Experiment(args, Path(args.output_dir), data_args, encoded, tokenizer, len(names))
 
 
 def read_data(data_args: DataArguments) -> datasets.DatasetDict:
@@ -156,6 +161,7 @@ class Experiment(common.Experiment):
     data_args: DataArguments
     data: datasets.DatasetDict
     tokenizer: object
+    tags: int
 
     metric = "seqeval"
 

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import datasets
@@ -28,7 +29,7 @@ def tag_names(dataset: datasets.Dataset) -> list[str]:
     declared = _declared(dataset)
     if declared is not None:
         return declared
-    found = {tag for row in dataset["ner_tags"] for tag in row}
+    found = {tag for row in dataset["ner_tags"][:] for tag in row}
     unnamed = [tag for tag in found if not isinstance(tag, str)]
     if unnamed:
         raise ValueError(f"the column 'ner_tags' holds numbers without names, such as {unnamed[0]}: name the tags")
@@ -134,9 +135,9 @@ def _windows(
     texts = encoded.pop("overflow_to_sample_mapping")
     words = [encoded.word_ids(window) for window in range(len(texts))]
     labels = [[IGNORED] * len(window) for window in words]
+    windows_of = {text: list(windows) for text, windows in groupby(range(len(texts)), key=texts.__getitem__)}
     for text, row in enumerate(rows):
-        tags = _tags(batch["ner_tags"][text], batch["tokens"][text], row, numbers)
-        windows = [window for window, other in enumerate(texts) if other == text]
+        tags, windows = _tags(batch["ner_tags"][text], batch["tokens"][text], row, numbers), windows_of[text]
         places = _places([words[window] for window in windows])
         missing = [word for number, word in enumerate(batch["tokens"][text]) if number not in places]
         if missing:
