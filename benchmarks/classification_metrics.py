@@ -66,6 +66,7 @@ JUDGES: dict[str, dict[str, Judge]] = {
     "tweet_eval_irony": {
         "F1 of irony": Judge("f1", {"pos_label": 0}, metrics.f1_score, soft_f1="macro")
     },  # names are sorted
+    "clothing": {"macro F1": _MACRO_F1, "accuracy": _ACCURACY},
     "cola": {"MCC": Judge("matthews_correlation", function=metrics.matthews_corrcoef)},
 }
 

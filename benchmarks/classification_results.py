@@ -18,8 +18,6 @@ ROW_ARMS = (
 )
 # Trained for each metric; the others once for all rows of their data.
 BY_METRIC = ("soft_f1", "surrogate", "shuffled_control")
-# Of several labels, costs that are all 1 are cross-entropy.
-AS_WRITTEN_IS_CROSS_ENTROPY = ("go_emotions",)
 CONTROL_METRIC = "macro F1"  # of the control in the table of specificity
 
 
@@ -28,14 +26,13 @@ class Results:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        path = self.folder / "classification.json"
-        self.runs = json.loads(path.read_text())["runs"] if path.exists() else []
+        self.runs = self._read()
 
     def has(self, *key) -> bool:
         return any(_key(run) == key for run in self.runs)
 
     def add(self, run: dict) -> None:
-        self.runs.append(run)
+        self.runs = [*self._read(), run]  # other processes may have added theirs
         self.write()
 
     def write(self) -> None:
@@ -64,7 +61,7 @@ class Results:
 
     def specificity(self, data: str) -> dict:
         columns = list(JUDGES[data])
-        rows = [("cross_entropy", "cross_entropy", None)]
+        rows = [(arm, arm, None) for arm in ("cross_entropy", "as_written")]
         rows += [(metric, "surrogate", metric) for metric in columns]
         rows += [("shuffled_control", "shuffled_control", CONTROL_METRIC)]
         table = []
@@ -84,8 +81,7 @@ class Results:
 
     def _arm(self, data: str, metric: str, name: str) -> dict | None:
         tuned = name == "cross_entropy_tuned"
-        same = tuned or (name == "as_written" and data in AS_WRITTEN_IS_CROSS_ENTROPY)
-        runs = self.of(data, "cross_entropy" if same else name, metric if name in BY_METRIC else None, metric)
+        runs = self.of(data, "cross_entropy" if tuned else name, metric if name in BY_METRIC else None, metric)
         if not runs:
             return None
         scores = [run["tuned" if tuned else "test"][metric] for run in runs]
@@ -103,6 +99,10 @@ class Results:
             arm["spearman"] = [run["reports"][0].get("spearman") for run in runs]
             arm["spearman_cross_entropy"] = [run["reports"][0].get("spearman_cross_entropy") for run in runs]
         return arm
+
+    def _read(self) -> list[dict]:
+        path = self.folder / "classification.json"
+        return json.loads(path.read_text())["runs"] if path.exists() else []
 
     def _write(self, name: str, content: dict) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Data, models and warm starts of the benchmark of classifiers."""
+"""Data, models and warm starts of the benchmark of classifiers. Pictures are in `picture_classifiers`."""
 
 import gzip
 import importlib.util
@@ -27,26 +27,30 @@ HELD_OUT_SHARE = 0.125
 # Faster on short texts than the fused kernel, forward and backward.
 _ATTENTION = {"attn_implementation": "eager", "attention_probs_dropout_prob": 0.0}
 LEARNING_RATE, HEAD_LEARNING_RATE, BATCH = 1.5e-4, 1e-3, 32
+# How the names of the head's parameters begin.
+_HEADS = ("head.", "timm_model.classifier.")
 
 
 @dataclass
 class Corpus:
     """Attributes:
     epochs: of the warm start, at most; it ends before where validation no longer rises.
+    pictures: whether the inputs are pictures; otherwise they are texts.
     examples: how many of the shuffled training data are used.
     judged: how many of the validation and of the test data, likewise.
     """
 
     name: str
-    epochs: int = 7
+    epochs: int = 12
     examples: int = 12_000
     judged: int = 5_500
+    pictures: bool = False
 
 
 CORPORA = {
     name: Corpus(name)
     for name in ("go_emotions", "tweet_eval_irony", "cola", "tweet_eval_offensive", "tweet_eval_emoji")
-}
+} | {"clothing": Corpus("clothing", pictures=True)}
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Data:
     held_out: what losses are learned from.
     names: of the classes.
     several: whether an example has several labels.
+    bf16: whether bfloat16 is faster.
     """
 
     rest: datasets.Dataset
@@ -66,6 +71,11 @@ class Data:
     several: bool
     collate: Callable
     new_model: Callable[[], PreTrainedModel]
+    bf16: bool = True
+
+    def labels(self, part: str) -> np.ndarray:
+        """Of `rest`, `held_out`, `validation` or `test`: classes, or 0/1 of several labels."""
+        return np.array(getattr(self, part)["labels"], dtype=int)
 
 
 def load_texts(corpus: Corpus, shared: Path) -> Data:
@@ -153,21 +163,21 @@ class TextClassifier(PreTrainedModel):
 
 def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
     """AdamW, with a rate for the head and one for the rest."""
-    head = [value for name, value in model.named_parameters() if name.startswith("head.")]
-    body = [value for name, value in model.named_parameters() if value.requires_grad and not name.startswith("head.")]
+    head = [value for name, value in model.named_parameters() if name.startswith(_HEADS)]
+    body = [value for name, value in model.named_parameters() if value.requires_grad and not name.startswith(_HEADS)]
     groups = [{"params": body, "lr": factor * LEARNING_RATE}, {"params": head, "lr": factor * HEAD_LEARNING_RATE}]
     return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
 
 
-def arguments(folder: Path, **changes) -> dict:
-    """Training arguments that all runs have in common."""
+def arguments(folder: Path, data: Data, **changes) -> dict:
+    """Training arguments that all runs on these data have in common."""
     common = {
         "output_dir": str(folder),
         "per_device_train_batch_size": BATCH,
         "per_device_eval_batch_size": 64,
-        "train_sampling_strategy": "group_by_length",
+        "train_sampling_strategy": "group_by_length" if "length" in data.rest.column_names else "random",
         "lr_scheduler_type": "linear",
-        "bf16": True,
+        "bf16": data.bf16,
         "use_cpu": True,
         "save_strategy": "no",
         "report_to": "none",
@@ -178,15 +188,15 @@ def arguments(folder: Path, **changes) -> dict:
 
 
 @torch.no_grad()
-def predict(model: PreTrainedModel, part: datasets.Dataset, collate: Callable, size: int = 64) -> Tensor:
-    """Logits, in the order of the examples."""
+def predict(model: PreTrainedModel, data: Data, part: str, size: int = 64) -> Tensor:
+    """Logits of `held_out`, `validation` or `test`, in the order of the examples."""
     model.eval()
-    order = np.argsort(part["length"], kind="stable")
-    rows = part.select_columns(["input_ids"])
-    found = []
+    rows, found = getattr(data, part), []
+    order = np.argsort(rows["length"], kind="stable") if "length" in rows.column_names else np.arange(len(rows))
+    rows = rows.select_columns([name for name in ("input_ids", "pixel_values") if name in rows.column_names])
     for start in range(0, len(order), size):
-        inputs = collate([rows[int(row)] for row in order[start : start + size]])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        inputs = data.collate([rows[int(row)] for row in order[start : start + size]])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=data.bf16):
             found.append(model(**inputs).logits.float())
     return torch.cat(found)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
@@ -226,17 +236,17 @@ def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Calla
     changes = {"num_train_epochs": corpus.epochs, "warmup_steps": 100, "lr_scheduler_type": "constant_with_warmup"}
     trainer = UntilItStopsRising(
         model,
-        TrainingArguments(**arguments(folder, seed=seed, eval_strategy="epoch", **changes)),
+        TrainingArguments(**arguments(folder, data, seed=seed, eval_strategy="epoch", **changes)),
         train_dataset=data.rest,
         eval_dataset=data.validation,
         data_collator=data.collate,
         optimizers=(optimizer_of(model), None),
-        score=lambda model: score(predict(model, data.validation, data.collate)),
+        score=lambda model: score(predict(model, data, "validation")),
     )
     seconds = trainer.train().metrics["train_runtime"]
     model.load_state_dict(trainer.best)
     stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
-    stored["held_out"] = predict(model, data.held_out, data.collate)
+    stored["held_out"] = predict(model, data, "held_out")
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(stored, path)
     return stored

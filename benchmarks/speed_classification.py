@@ -35,7 +35,7 @@ def time_classification(shared: Path, rounds: int) -> dict:
     trainers = {
         name: ReLossTrainer(
             model,
-            ReLossTrainingArguments(**arguments(Path("out/speed"), surrogate_start=switches[name])),
+            ReLossTrainingArguments(**arguments(Path("out/speed"), data, surrogate_start=switches[name])),
             train_dataset=data.rest,
             data_collator=data.collate,
             **changes,

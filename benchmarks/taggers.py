@@ -43,6 +43,7 @@ class Data:
     test: datasets.Dataset
     names: list[str]
     collate: Callable
+    bf16: bool = True
 
     def new_model(self) -> PreTrainedModel:
         return BertForTokenClassification.from_pretrained(
@@ -124,7 +125,7 @@ def warm_start(name: str, data: Data, seed: int, folder: Path) -> dict:
     changes = {"num_train_epochs": EPOCHS, "warmup_steps": 50, "lr_scheduler_type": "constant_with_warmup"}
     trainer = UntilItStopsRising(
         model,
-        TrainingArguments(**arguments(folder, seed=seed, eval_strategy="epoch", **changes)),
+        TrainingArguments(**arguments(folder, data, seed=seed, eval_strategy="epoch", **changes)),
         train_dataset=data.rest,
         eval_dataset=data.validation,
         data_collator=data.collate,

@@ -93,7 +93,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
     else:
         changes = {"surrogate": scaled(hand_made(arm, variant, data), start["held_out"])}
     switch = None if arm == "cross_entropy" else SWITCH
-    args = arguments(folder, num_train_epochs=1, warmup_steps=10, seed=seed, surrogate_start=switch)
+    args = arguments(folder, data, num_train_epochs=1, warmup_steps=10, seed=seed, surrogate_start=switch)
     trainer = (ShuffledControl if arm == "shuffled_control" else TimedTrainer)(
         model,
         ReLossTrainingArguments(**args),

@@ -86,13 +86,18 @@ class CandidateLearner(candidates.CandidateLearner):
             **settings,
         )
 
-    def learn(self, predictions: Predictions | str | Path, others: Predictions | None = None) -> LearningReport:
+    def learn(
+        self,
+        predictions: Predictions | str | Path,
+        others: Predictions | None = None,
+        earlier: CountedLoss | None = None,
+    ) -> LearningReport:
         if not isinstance(predictions, Predictions):
             predictions = Predictions.load(predictions)
         metric, options = self._given
         if not isinstance(metric, LoadedGroupMetric):
             self.metric = group_metric(self.task, predictions, metric, options=options)
-        return super().learn(predictions, others)
+        return super().learn(predictions, others, earlier)
 
 
 def learner_for(

@@ -1,5 +1,6 @@
 """The report on a learned surrogate: how it orders held-out predictions, and whether to use it."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +33,10 @@ class LearningReport:
             predictions. All correlations are then within such a set.
         noise_of_gain: two standard errors of the difference of `spearman` and `spearman_cross_entropy`; 0 if it was not
             measured.
+        held_out_metric: the metric of the held-out predictions as they are; NaN if it was not measured, as below.
+        foreseen_metric: the metric of these predictions, moved to where the learned loss is least.
+        foreseen_gain: how much better it is then.
+        noise_of_foreseen: two standard errors of this gain.
         base_loss_name: the name of the loss before the switch.
     """
 
@@ -50,6 +55,10 @@ class LearningReport:
     groups_left_out: int = 0
     same_examples: bool = False
     noise_of_gain: float = 0.0
+    held_out_metric: float = math.nan
+    foreseen_metric: float = math.nan
+    foreseen_gain: float = math.nan
+    noise_of_foreseen: float = math.nan
     base_loss_name: str = "cross-entropy"
 
     @property
@@ -65,6 +74,13 @@ class LearningReport:
                 f"{base:.3f}): pass lower_is_better=True if lower values of the metric are better, and False if it "
                 "only has the name of an error rate"
             )
+        if self.foreseen_gain < -self.noise_of_foreseen:
+            return (
+                f"the learned loss is least where {self.metric!r} of the held-out predictions is "
+                f"{self.foreseen_metric:.4f}, and it is {self.held_out_metric:.4f} now"
+            )
+        if self.foreseen_gain > self.noise_of_foreseen:
+            return None
         if surrogate <= max(base + self.noise_of_gain, self.chance):
             where = "" if self.same_examples else " (the mean of those over all groups and within a candidate)"
             return (

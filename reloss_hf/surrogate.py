@@ -255,6 +255,19 @@ class CountedLoss(SurrogateLoss):
     def observe(self, features: Features) -> None:
         """Read from examples what the loss needs before it is learned."""
 
+    def settle(self, features: Features, earlier: "CountedLoss | None" = None) -> None:
+        """Read from examples what the loss needs once it is learned.
+
+        Args:
+            features: the held-out examples that it was learned from.
+            earlier: the loss of the same class that the model is trained on so far, if there is one.
+        """
+
+    def foreseen(self, features: Features) -> Features | None:
+        """The features of a model that is trained to where the loss of the examples of `settle` is least; None if that
+        is not known."""
+        return None
+
     def score(self, features: Features) -> Tensor:
         return self.of_statistics(self.statistics(features))
 

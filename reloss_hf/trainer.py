@@ -306,9 +306,9 @@ class ReLossMixin(SavingMixin):
         if self._given is None and learns and self.args.surrogate_start is not None:
             self.learning = make_learning(self, *self._metric)
 
-    def _learn(self, *predictions: Predictions) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
+    def _learn(self, *evidence: Any) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
         """The surrogate, its report, and the objection to its use, if there is one."""
-        return learn_here(self.learner, *predictions)
+        return learn_here(self.learner, *evidence)
 
     def _use(self, learned: Learned) -> None:
         self.surrogate = learned.surrogate.to(self.args.device) if learned.objection is None else None

@@ -5,12 +5,14 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
 from ..surrogate import CountedLoss, Features
-from .losses import DecisionLoss, decisions, has_several, labelled, mean_of_decisions, targets_of
+from .losses import DecisionLoss, decisions, has_several, labelled, mean_of_decisions, probabilities, targets_of
 
 # If a probability is nearer to 1 than this, the gradient of log(1 - p) is not worth following.
 _NEAREST = 1e-6
-# The largest distance of a log-cost from the mean. It keeps every cost below 40 times the others.
+# The largest distance of a log-cost from the mean, and the largest shift. Every cost stays below 40 times the others.
 _LARGEST = 3.7
+# As many decisions for a class outweigh the shift of the other classes. From 3 to 30 it makes no difference.
+_SHARED = 10.0
 
 
 class ErrorCosts(CountedLoss, DecisionLoss):
@@ -22,11 +24,18 @@ class ErrorCosts(CountedLoss, DecisionLoss):
     the counts of the class among the decisions (how many have it, how many are predicted, how many of these are right),
     and a small remainder of the class. The costs of rare classes therefore come mostly from what all classes share.
 
+    The costs hold for new examples. On examples that a model has fitted, they move its decisions less far, because few
+    errors are left there. So in training the logits are moved down by a shift of each class, as in logit adjustment.
+    The shift is the distance from where the costs lead a model that knows the probabilities to where the loss of
+    held-out examples is least. If the costs are learned again, what is still missing is added to it.
+
     Args:
         classes: the number of classes.
 
     References:
-        Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014.
+        Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014. Byrd and
+        Lipton, *What is the Effect of Importance Weighting in Deep Learning?*, ICML 2019. Menon et al., *Long-tail
+        learning via logit adjustment*, ICLR 2021.
     """
 
     def __init__(self, classes: int):
@@ -38,6 +47,8 @@ class ErrorCosts(CountedLoss, DecisionLoss):
         self.remainders = nn.Parameter(torch.zeros(2, classes))
         self.register_buffer("counts", torch.zeros(classes, counted))
         self.register_buffer("seen", torch.ones(classes))
+        self.register_buffer("shift", torch.zeros(classes))
+        self._move: Tensor | None = None
 
     @property
     def costs(self) -> Tensor:
@@ -63,13 +74,27 @@ class ErrorCosts(CountedLoss, DecisionLoss):
         self.counts.copy_(counted * seen.unsqueeze(1))
         self.seen.copy_(seen)
 
+    def settle(self, features: Features, earlier: "ErrorCosts | None" = None) -> None:
+        """Set the shift from held-out examples."""
+        self._move = self._best_move(features, targets_of(features))
+        shift = self._move - self._own_move(features)
+        if earlier is not None:
+            shift = shift + earlier.shift.to(shift) + earlier._own_move(features)
+        self.shift.copy_(shift.clamp(-_LARGEST, _LARGEST))
+
+    def foreseen(self, features: Features) -> Features | None:
+        return None if self._move is None else features | {"logits": features["logits"] + self._move}
+
+    def score(self, features: Features) -> Tensor:
+        shifted = features | {"logits": self._fitting(features["logits"]) - self.shift}
+        return self.of_statistics(self.statistics(shifted))
+
     def statistics(self, features: Features) -> Tensor:
-        """The loss of a miss and of a false alarm of each class, shape `(n, 2, classes)`."""
-        logits, targets = features["logits"], targets_of(features)
-        if logits.shape[-1] != self.classes:
-            raise ValueError(
-                f"these costs are for {self.classes} classes, but the logits have {logits.shape[-1]}: learn them again"
-            )
+        """The loss of a miss and of a false alarm of each class, without the shift, shape `(n, 2, classes)`."""
+        return self._errors(features, targets_of(features))
+
+    def _errors(self, features: Features, targets: Tensor) -> Tensor:
+        logits = self._fitting(features["logits"])
         others = (1 - targets) * labelled(features).unsqueeze(-1)
         if has_several(features):
             missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
@@ -84,3 +109,39 @@ class ErrorCosts(CountedLoss, DecisionLoss):
     def regulariser(self) -> Tensor:
         """A penalty that keeps the remainders near 0 and the slopes small."""
         return 0.1 * self.remainders.square().mean() + 0.003 * self.slopes.square().sum()
+
+    def _fitting(self, logits: Tensor) -> Tensor:
+        if logits.shape[-1] != self.classes:
+            raise ValueError(
+                f"these costs are for {self.classes} classes, but the logits have {logits.shape[-1]}: learn them again"
+            )
+        return logits
+
+    def _own_move(self, features: Features) -> Tensor:
+        """How far the costs move the logits of a model whose probabilities are right."""
+        return self._best_move(features, probabilities(features) * labelled(features).unsqueeze(-1))
+
+    @torch.enable_grad()
+    def _best_move(self, features: Features, targets: Tensor) -> Tensor:
+        """What to add to the logits of each class so that the loss is least; classes with few examples move with the
+        others. Shape `(classes,)`."""
+        logits, weights, costs = features["logits"].double(), self.weights(features), self.costs.detach()
+        of_class = logits.new_zeros(self.classes, requires_grad=True)
+        common = logits.new_zeros((), requires_grad=True)
+        several = has_several(features)
+        optimizer = torch.optim.LBFGS([of_class, common], max_iter=100, line_search_fn="strong_wolfe")
+
+        def move() -> Tensor:
+            own = of_class * self.seen
+            return common * several + own - (own.sum() / self.seen.sum().clamp(min=1)) * self.seen
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            errors = self._errors({"logits": logits + move(), "labels": features["labels"]}, targets)
+            total = (weights * (costs * errors).sum((1, 2))).sum() * (self.classes if several else 1)
+            total = total + _SHARED / 2 * (of_class * self.seen).square().sum()
+            total.backward()
+            return total
+
+        optimizer.step(loss)
+        return move().detach().float()

@@ -82,7 +82,9 @@ class CandidateLearner:
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None
 
-    def learn(self, predictions: Predictions, others: Predictions | None = None) -> LearningReport:
+    def learn(
+        self, predictions: Predictions, others: Predictions | None = None, earlier: CountedLoss | None = None
+    ) -> LearningReport:
         """Learn from the current predictions of the model, the last candidate in `predictions`.
 
         Afterwards `self.surrogate` is frozen, and its gradient is scaled to that of cross-entropy.
@@ -90,6 +92,7 @@ class CandidateLearner:
         Args:
             predictions: the predictions to learn from.
             others: predictions of other examples, to report on. Pass None to keep a share of `predictions` for it.
+            earlier: the surrogate that the model is trained on so far, if there is one.
 
         Raises:
             ValueError: there are too few examples.
@@ -113,8 +116,16 @@ class CandidateLearner:
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
         if varies:
+            surrogate.settle(predictions.features, earlier)
             scale_to_cross_entropy(surrogate, predictions.features)
         report = self._report(final)
+        foreseen = surrogate.foreseen(others.features)
+        if varies and foreseen is not None:
+            decoded = self.decode(foreseen, others.names).tolist()
+            after = Predictions(foreseen, decoded, others.references, others.candidates, others.names)
+            change = self.compare(others, after)
+            report.held_out_metric, report.foreseen_metric = change.before, change.after
+            report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
         report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
@@ -126,17 +137,16 @@ class CandidateLearner:
         held_out = round(self.held_out * count)
         return order[held_out:], order[:held_out]
 
-    def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> tuple[float, float, float]:
-        """The metric of predictions of the same examples, before and after, and twice the standard error of the
-        difference, by bootstrap over examples."""
+    def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> "Change":
+        """How the metric of predictions of the same examples changes."""
         size = len(before)
         draws = np.random.default_rng(self.seed).integers(0, size, (resamples, size))
         rows = np.concatenate([np.arange(size)[None], draws])
         first, second = (
             self.metric(rows_of(one.predictions), rows_of(one.references), rows) for one in (before, after)
         )
-        sign = -1 if self.metric.lower_is_better else 1
-        return float(sign * first[0]), float(sign * second[0]), float(2 * np.nanstd((second - first)[1:]))
+        sign, gains = -1 if self.metric.lower_is_better else 1, second - first
+        return Change(float(sign * first[0]), float(sign * second[0]), float(gains[0]), float(2 * np.nanstd(gains[1:])))
 
     @property
     def surrogate_name(self) -> str:
@@ -256,6 +266,22 @@ class CandidateLearner:
             "seed": self.seed,
             "hyperparameters": {name: getattr(self, name) for name in names},
         }
+
+
+@dataclass
+class Change:
+    """The change of a metric between predictions of the same examples.
+
+    Attributes:
+        before, after: the metric.
+        gain: how much better it is after. It is `after - before`, or the negative of it if lower values are better.
+        noise: two standard errors of the gain, by bootstrap over examples.
+    """
+
+    before: float
+    after: float
+    gain: float
+    noise: float
 
 
 @dataclass

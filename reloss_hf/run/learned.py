@@ -7,7 +7,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
-from ..learner import SurrogateLearner
+from ..learner import CandidateLearner, SurrogateLearner
 from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
@@ -30,16 +30,16 @@ class Learned:
     objection: str | None
 
 
-def learn_for_all(trainer: Any, dataset: Any, *predictions: Predictions) -> Learned:
+def learn_for_all(trainer: Any, dataset: Any, *evidence: Any) -> Learned:
     """Learn on the main process and send the result to every process. A failure becomes an objection, because an error
     on one process would leave the others waiting.
 
     Args:
         trainer: the trainer that learns. It knows the processes, the model and the arguments.
         dataset: the data set of the predictions, for the card.
-        predictions: what the learner learns from. Only those of the main process count.
+        evidence: what the learner learns from, predictions first. Only that of the main process counts.
     """
-    outcome = [trainer._learn(*predictions) if trainer.accelerator.is_main_process else None]
+    outcome = [trainer._learn(*evidence) if trainer.accelerator.is_main_process else None]
     broadcast_object_list(outcome)
     learned = Learned(*outcome[0])
     if learned.surrogate is not None:
@@ -54,11 +54,11 @@ def save_predictions(args: TrainingArguments, predictions: Predictions, name: st
 
 
 def learn_here(
-    learner: SurrogateLearner, *predictions: Predictions
+    learner: SurrogateLearner | CandidateLearner, *evidence: Any
 ) -> tuple[SurrogateLoss | None, LearningReport | None, str | None]:
     """Learn on this process; returns the fields of `Learned`."""
     try:
-        report = learner.learn(*predictions)
+        report = learner.learn(*evidence)
     except Exception as error:
         return None, None, f"no surrogate could be learned: {error}"
     return learner.surrogate.cpu(), report, report.objection

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from torch.utils.data import BatchSampler
 
-from ..learning.candidates import CandidateLearner
+from ..learning.candidates import CandidateLearner, Change
 from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
@@ -84,7 +84,7 @@ class SliceLearning:
             forget_predictions(self.trainer.args, "learning")
         save_predictions(self.trainer.args, self.predictions, f"learning-{self._times}")
         self._times += 1
-        learned = learn_for_all(self.trainer, self.dataset, predictions, watched)
+        learned = learn_for_all(self.trainer, self.dataset, predictions, watched, self.trainer.surrogate)
         self.report = learned.report
         if learned.objection is None and self._at_switch is None:
             self._at_switch = watched
@@ -170,26 +170,29 @@ class SliceLearning:
         broadcast_object_list(outcome)
         if outcome[0] is None:
             return None
-        before, now, noise = outcome[0]
+        change = outcome[0]
         if can_go_back:  # the Trainer writes the last log at the end
-            self.trainer.log({"held_out_metric": now, "held_out_metric_at_switch": before})
-        if now >= before - noise:
+            self.trainer.log({"held_out_metric": change.after, "held_out_metric_at_switch": change.before})
+        if change.gain >= -change.noise:
             return None
-        words = f"{self.learner.metric.name} of the held-out examples fell from {before:.4f} at the switch to {now:.4f}"
+        words = (
+            f"{self.learner.metric.name} of the held-out examples became worse: {change.before:.4f} at the switch, "
+            f"{change.after:.4f} now"
+        )
         if not can_go_back:
             if self.trainer.is_world_process_zero():
                 logger.warning("%s: the surrogate did not help; continue from a checkpoint before the switch", words)
             return None
         self._gave_up = True
-        return Learned(None, None, f"{words}. Chance explains a fall of {noise:.4f} at most")
+        return Learned(None, None, f"{words}. Chance explains a difference of {change.noise:.4f} at most")
 
-    def _compare(self, watched: Predictions) -> tuple[float, float, float] | None:
+    def _compare(self, watched: Predictions) -> Change | None:
         try:
             found = self.learner.compare(self._at_switch, watched)
         except RuntimeError as error:
             logger.warning("The held-out examples cannot be scored, so the surrogate is not watched: %s", error)
             return None
-        return found if all(map(math.isfinite, found)) else None
+        return found if math.isfinite(found.gain) and math.isfinite(found.noise) else None
 
 
 def _by_length(dataset: Any, rows: Tensor) -> list[int]:

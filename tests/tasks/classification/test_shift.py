@@ -1,0 +1,116 @@
+"""Costs that hold for held-out examples also move a model that has fitted its training data."""
+
+import logging
+
+import pytest
+import torch
+from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
+
+from reloss_hf import CandidateLearner, ClassCosts
+from reloss_hf.learning.predictions import Predictions
+from reloss_hf.tasks.classification.task import ClassificationTask
+
+CLASSES, SIZE = 5, 4000
+
+
+def drawn(several: bool, offset: float = 0.0, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Labels drawn from the probabilities of logits, and these logits, the odd classes moved down by an offset."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(SIZE, CLASSES, generator=generator) - 1
+    if several:
+        labels = (torch.rand(SIZE, CLASSES, generator=generator) < logits.sigmoid()).long()
+    else:
+        labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+    return {"logits": logits - offset * (torch.arange(CLASSES) % 2), "labels": labels}
+
+
+def predictions_of(features: dict[str, torch.Tensor], rows: slice = slice(None)) -> Predictions:
+    features = {name: value[rows] for name, value in features.items()}
+    decoded, labels = ClassificationTask.decode(features, ()), features["labels"]
+    return Predictions(features, decoded.tolist(), labels.tolist(), torch.zeros(len(labels), dtype=torch.long))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_model_with_the_right_probabilities_needs_no_shift(several):
+    loss = ClassCosts(CLASSES)
+    with torch.no_grad():
+        loss.means.copy_(torch.tensor([[0.7], [-0.7]]))  # a miss costs four times as much as a false alarm
+    loss.settle(drawn(several))
+    assert loss.shift.abs().max() < 0.25
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_shift_is_what_the_probabilities_are_wrong_by(several):
+    loss = ClassCosts(CLASSES)
+    loss.settle(drawn(several, offset=1.5))
+    odd, even = loss.shift[1::2], loss.shift[::2]
+    torch.testing.assert_close(odd.mean() - even.mean(), torch.tensor(1.5), atol=0.2, rtol=0)
+    if several:
+        assert even.abs().max() < 0.2
+
+
+def test_training_sees_the_logits_below_their_shift_and_ranking_sees_them_as_they_are():
+    loss, features = ClassCosts(CLASSES), drawn(True)
+    before, statistics = loss(features), loss.statistics(features)
+    with torch.no_grad():
+        loss.shift.fill_(0.8)
+    torch.testing.assert_close(loss(features | {"logits": features["logits"] + 0.8}), before)
+    assert torch.equal(loss.statistics(features), statistics)
+
+
+def test_what_is_missing_after_an_earlier_shift_is_added():
+    earlier, again = ClassCosts(CLASSES), ClassCosts(CLASSES)
+    with torch.no_grad():
+        earlier.shift.fill_(0.5)
+    features = drawn(True, offset=1.5)
+    earlier_alone = ClassCosts(CLASSES)
+    earlier_alone.settle(features)
+    again.settle(features, earlier)
+    torch.testing.assert_close(again.shift, earlier_alone.shift + 0.5)
+
+
+def test_a_class_without_examples_moves_as_the_others_do():
+    features = drawn(True, offset=0.0)
+    features["logits"] = features["logits"] - 1.5
+    features["labels"][:, 2] = 0
+    loss = ClassCosts(CLASSES)
+    loss.observe(features)
+    loss.settle(features)
+    others = loss.shift[[0, 1, 3, 4]]
+    assert others.min() - 0.2 < loss.shift[2] < others.max() + 0.2
+
+
+def test_where_costs_rank_no_better_the_move_alone_may_be_worth_it():
+    """Accuracy of one class of two is ranked best by cross-entropy. But the decisions are wrong by an offset."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 2, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+    right = {"logits": logits, "labels": labels}
+    wrong = {"logits": logits + torch.tensor([2.0, 0.0]), "labels": labels}
+    reports = []
+    for features in (right, wrong):
+        learner = CandidateLearner("accuracy")
+        report = learner.learn(predictions_of(features, slice(1400)), predictions_of(features, slice(1400, None)))
+        reports.append(report)
+    assert reports[0].objection is not None and abs(reports[0].foreseen_gain) < 0.02
+    assert reports[1].objection is None and reports[1].foreseen_gain > 0.05 > reports[1].noise_of_foreseen
+
+
+def test_an_error_rate_that_falls_is_no_reason_to_go_back(tmp_path, caplog):
+    def missed(predictions, references):
+        return 1 - recall_of_rare(predictions, references)
+
+    trainer = make_trainer(
+        tmp_path,
+        several=True,
+        model=Bag(several=True),
+        metric=missed,
+        lower_is_better=True,
+        surrogate_dataset=make_rows(800, seed=7, several=True),
+        arguments={"learning_rate": 0.1},
+    )
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "held_out_metric" in entry]
+    assert logs[-1]["held_out_metric"] < logs[-1]["held_out_metric_at_switch"] - 0.1
+    assert "became worse" not in caplog.text and trainer.surrogate_in_force
