@@ -16,7 +16,8 @@ from .tasks.classification.hand_made import (
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss
+from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts
+from .tasks.classification.soft_counts import SoftCounts
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -51,6 +52,7 @@ __all__ = [
     "ClassCosts",
     "ClassCrossEntropy",
     "ClassLoss",
+    "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
     "ExpectedF1Loss",
     "FocalLoss",
@@ -74,6 +76,7 @@ __all__ = [
     "ReLossTrainer",
     "ReLossTrainingArguments",
     "SharpenedF1Surrogate",
+    "SoftCounts",
     "SoftF1Loss",
     "SpanCrossEntropy",
     "SpanSurrogate",

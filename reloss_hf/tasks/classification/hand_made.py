@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ...surrogate import CountedLoss, Features
-from .losses import IGNORED, ClassLoss, labelled, probabilities, targets_of
+from .losses import IGNORED, ClassLoss
+from .soft_counts import soft_counts
 
 
 class FrequencyLoss(ClassLoss):
@@ -168,9 +169,7 @@ class SoftF1Loss(CountedLoss, ClassLoss):
 
     def statistics(self, features: Features) -> Tensor:
         """Soft hits, predictions and examples of each class, shape `(n, 3, C)`."""
-        known = labelled(features["labels"]).unsqueeze(1)
-        predicted, targets = probabilities(features) * known, targets_of(features)
-        return torch.stack([predicted * targets, predicted, targets], dim=1)
+        return soft_counts(features)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         if self.average == "micro":

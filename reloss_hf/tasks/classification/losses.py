@@ -7,7 +7,9 @@
 
 | loss | learned | in the batch |
 |---|---|---|
-| `ClassCosts` | the cost of a miss and of a false alarm, by class | a mean over examples |
+| `ClassCosts` | the cost of a miss and of a false alarm, by class, in the log-probability | a mean over examples |
+| `ClassProbabilityCosts` | the same costs, in the probability | a mean over examples |
+| `SoftCounts`, in `soft_counts` | a ratio of hits and errors | of the whole batch |
 | `ClassCrossEntropy` | nothing | a mean over examples |
 
 The hand-made losses are in `hand_made`. No loss but `LabelSmoothedCrossEntropy` rises with the probability of a gold
@@ -157,7 +159,9 @@ class ClassCosts(CountedLoss, ClassLoss):
         return None if self._move is None else features | {"logits": features["logits"] + self._move}
 
     def score(self, features: Features) -> Tensor:
-        return self.of_statistics(self.statistics(features | {"logits": self._fitting(features["logits"]) - self.shift}))
+        return self.of_statistics(
+            self.statistics(features | {"logits": self._fitting(features["logits"]) - self.shift})
+        )
 
     def statistics(self, features: Features) -> Tensor:
         """The loss of a miss and of a false alarm of each class, without the shift, shape `(n, 2, classes)`."""
@@ -216,6 +220,25 @@ class ClassCosts(CountedLoss, ClassLoss):
 
         optimizer.step(loss)
         return move().detach().float()
+
+
+class ClassProbabilityCosts(ClassCosts):
+    """The same costs in the probability: `a_c (1 - p_c)` for a gold label `c`, `b_c p_c` for any other.
+
+    It ranks well, and it trains worse: an example that is far from right has hardly any gradient.
+
+    Args:
+        classes: the number of classes.
+    """
+
+    def settle(self, features: Features, earlier: ClassCosts | None = None) -> None:
+        """The shift stays 0. This loss is least where probabilities are 0 or 1."""
+
+    def _errors(self, features: Features, targets: Tensor) -> Tensor:
+        logits = self._fitting(features["logits"])
+        share, found = 1 / logits.shape[1] if features["labels"].ndim == 2 else 1.0, probabilities(features)
+        others = (1 - targets) * labelled(features["labels"]).unsqueeze(1)
+        return share * torch.stack([targets * (1 - found), others * found], dim=1)
 
 
 def targets_of(features: Features) -> Tensor:
