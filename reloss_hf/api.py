@@ -16,7 +16,7 @@ from .tasks.classification.hand_made import (
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss
+from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -37,7 +37,7 @@ from .tasks.token_classification.hand_made import (
     TagSoftF1Loss,
     TagWeightedCrossEntropy,
 )
-from .tasks.token_classification.losses import TagCosts, TagCrossEntropy, TagLoss
+from .tasks.token_classification.losses import TagCosts, TagCrossEntropy, TagLoss, TagSoftCounts
 from .tasks.token_classification.preparation import prepare_tagging_features, tag_names
 from .tasks.token_sequence.losses import (
     LogNgramSurrogate,
@@ -61,6 +61,7 @@ __all__ = [
     "ClassCosts",
     "ClassCrossEntropy",
     "ClassLoss",
+    "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
     "ExpectedF1Loss",
     "FocalLoss",
@@ -85,6 +86,7 @@ __all__ = [
     "ReLossTrainer",
     "ReLossTrainingArguments",
     "SharpenedF1Surrogate",
+    "SoftCounts",
     "SoftF1Loss",
     "SpanCrossEntropy",
     "SpanSurrogate",
@@ -96,6 +98,7 @@ __all__ = [
     "TagDiceLoss",
     "TagFocalLoss",
     "TagLoss",
+    "TagSoftCounts",
     "TagSoftF1Loss",
     "TagWeightedCrossEntropy",
     "TokenCrossEntropy",

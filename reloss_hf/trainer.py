@@ -152,7 +152,7 @@ class ReLossMixin(SavingMixin):
             rehearse(self, batches[0])
         self._rehearsed = True
         self._batch_weight = self.accelerator.gather(weight).sum()
-        self._whole_batch = whole_batch(self, batches)
+        self._batches, self._whole_batch = batches, whole_batch(self, batches)
         return batches, items
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -161,6 +161,7 @@ class ReLossMixin(SavingMixin):
             learned = self.learning.before_step(model)
             if learned is not None:
                 self._use(learned)
+                self._whole_batch = whole_batch(self, self._batches)
         if self._batch_weight is not None:
             share = self.task.weight(inputs).to(self._batch_weight) / self._batch_weight.clamp(min=1)
             self._micro_batch_scale = share * self.current_gradient_accumulation_steps * self.args.world_size
@@ -281,6 +282,7 @@ class ReLossMixin(SavingMixin):
         self._output_names: list[str] | None = None
         self._means = Means()
         self._batch_weight: torch.Tensor | None = None
+        self._batches: list = []
         self._whole_batch: torch.Tensor | None = None
         self._micro_batch_scale: torch.Tensor | None = None
 

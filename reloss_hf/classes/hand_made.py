@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..surrogate import CountedLoss, Features
-from .losses import DecisionLoss, cross_entropies, has_several, labelled, mean_of_decisions, probabilities, targets_of
+from .losses import DecisionLoss, cross_entropies, has_several, mean_of_decisions
+from .soft_counts import soft_counts
 
 
 class FrequencyLoss(DecisionLoss):
@@ -117,10 +118,7 @@ class SoftF1(CountedLoss, DecisionLoss):
 
     def statistics(self, features: Features) -> Tensor:
         """Soft hits, predictions and examples of each class, shape `(n, 3, C)`."""
-        known = labelled(features).unsqueeze(-1)
-        predicted, targets = probabilities(features) * known, targets_of(features)
-        counts = torch.stack([predicted * targets, predicted, targets], dim=-2)
-        return counts if has_several(features) else mean_of_decisions(counts, features)
+        return soft_counts(features)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         if self.average == "micro":

@@ -24,7 +24,7 @@ from .hand_made import (
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .losses import ClassCosts, ClassCrossEntropy
+from .losses import ClassCosts, ClassCrossEntropy, SoftCounts
 from .metrics import METRICS, takes_labels
 
 _CLASSES = class_names(
@@ -103,7 +103,7 @@ class ClassificationTask(CandidateTask):
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
         if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
             surrogate.count(self.label_table(labels()))
-        if isinstance(surrogate, ClassCosts) and surrogate.classes != self.classes:
+        if isinstance(surrogate, ClassCosts | SoftCounts) and surrogate.classes != self.classes:
             raise ValueError(
                 f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} classes, and "
                 f"{type(self.model).__name__} has {self.classes}: pass metric= to learn one for this model"
@@ -162,7 +162,7 @@ class ClassificationTask(CandidateTask):
 
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls(classes=features["logits"].shape[1]) if issubclass(cls, ClassCosts) else cls()
+        return cls(classes=features["logits"].shape[1]) if issubclass(cls, ClassCosts | SoftCounts) else cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Pass all classes to metrics that average over them. Otherwise they average only over those that occur."""

@@ -8,6 +8,7 @@
 | loss | learned | in the batch |
 |---|---|---|
 | `TagCosts` | the cost of a miss and of a false alarm, by tag | a mean over labelled tokens |
+| `TagSoftCounts` | a ratio of hits and errors | of the whole batch |
 | `TagCrossEntropy` | nothing | a mean over labelled tokens |
 
 The loss of an example, a sentence, is the mean over its labelled tokens. Its weight is their number. The hand-made
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ...classes.costs import ErrorCosts
 from ...classes.losses import DecisionLoss
+from ...classes.soft_counts import LearnedCounts
 from ...surrogate import Features
 
 
@@ -44,3 +46,7 @@ class TagCosts(ErrorCosts, TagLoss):
     Args:
         classes: the number of tags.
     """
+
+
+class TagSoftCounts(LearnedCounts, TagLoss):
+    __doc__ = LearnedCounts.__doc__.replace("Base of losses that are one", "One")

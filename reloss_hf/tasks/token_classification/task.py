@@ -28,7 +28,7 @@ from .hand_made import (
     TagSoftF1Loss,
     TagWeightedCrossEntropy,
 )
-from .losses import TagCosts, TagCrossEntropy
+from .losses import TagCosts, TagCrossEntropy, TagSoftCounts
 from .metrics import METRICS
 from .spans import OUTSIDE
 
@@ -126,7 +126,7 @@ class TokenClassificationTask(CandidateTask):
                     f"are {_some(self.tags)}: pass outside=, the number of the tag outside of entities"
                 )
             surrogate.outside = self.tags.index(OUTSIDE)
-        if isinstance(surrogate, TagCosts) and surrogate.classes != len(self.tags):
+        if isinstance(surrogate, TagCosts | TagSoftCounts) and surrogate.classes != len(self.tags):
             raise ValueError(
                 f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} tags, and "
                 f"{type(self.model).__name__} has {len(self.tags)}: pass metric= to learn one for this model"
@@ -170,7 +170,7 @@ class TokenClassificationTask(CandidateTask):
 
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls(classes=features["logits"].shape[-1]) if issubclass(cls, TagCosts) else cls()
+        return cls(classes=features["logits"].shape[-1]) if issubclass(cls, TagCosts | TagSoftCounts) else cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         return options
