@@ -11,7 +11,8 @@ _SMOOTHING = 1 / 256
 
 
 class LearnedCounts(CountedLoss, DecisionLoss):
-    """Base of losses that are one minus a mean of `(TP / (TP + beta FP + gamma FN)) ** exponent`, where the counts are sums of probabilities.
+    """Base of losses that are one minus a mean of `(TP / (TP + beta FP + gamma FN)) ** exponent`. The counts are sums
+    of probabilities.
 
     The mean is over the classes, each with a weight, and over the counts of all classes together. All numbers are
     learned: `beta` and `gamma`, the exponent, the weight of each class, and the share of the counts together. Macro F1
