@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from classification import SWITCH, ShuffledControl, TimedTrainer
+from classification import REPORTED, SWITCH, TRAINERS, TimedTrainer
 from classifiers import arguments
 from taggers import DATA, Data, load_sentences, optimizer_of, predict, scores, warm_start
 from token_classification_results import ARMS, Results, print_table
@@ -24,7 +24,6 @@ from reloss_hf import (
     OutsideWeightedCrossEntropy,
     ReLossTrainingArguments,
     SurrogateLoss,
-    TagCosts,
     TagDiceLoss,
     TagSoftF1Loss,
 )
@@ -33,7 +32,6 @@ from reloss_hf.surrogate import weighted_mean
 
 # What is tried beside learning rates.
 SETTINGS = {"o_weight": {"weight": (0.1, 0.3, 0.5)}, "dice": {"of": ("tokens", "batch")}}
-LEARNED = ("surrogate", "shuffled_control")
 
 
 def main() -> None:
@@ -42,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--factors", nargs="+", type=float, default=[1 / 3, 2 / 3], help="of the warm start's rates")
+    parser.add_argument("--factors", nargs="+", type=float, default=[2 / 3, 4 / 3], help="of the warm start's rates")
     parser.add_argument("--most", type=int, help="sentences of each split, for a quick look; all by default")
     parser.add_argument("--runs", type=Path, default="runs/token_classification", help="where warm starts are stored")
     parser.add_argument("--results", type=Path, default="benchmarks/results", help="the folder of the JSON file")
@@ -86,7 +84,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
     torch.manual_seed(seed)
     model = data.new_model()
     model.load_state_dict(start["model"])
-    if arm in LEARNED:
+    if arm in TRAINERS:
         changes = {"metric": "seqeval", "surrogate_dataset": data.held_out}
     elif arm == "cross_entropy":
         changes = {}
@@ -94,7 +92,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
         changes = {"surrogate": scaled(hand_made(arm, variant, data), start["held_out"])}
     switch = None if arm == "cross_entropy" else SWITCH
     args = arguments(folder, data, num_train_epochs=1, warmup_steps=10, seed=seed, surrogate_start=switch)
-    trainer = (ShuffledControl if arm == "shuffled_control" else TimedTrainer)(
+    trainer = TRAINERS.get(arm, TimedTrainer)(
         model,
         ReLossTrainingArguments(**args),
         train_dataset=data.rest,
@@ -108,11 +106,9 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
     run["seconds"] = round(time.perf_counter() - started, 1)
     if trainer.learning is not None:
         run["learning_seconds"] = round(trainer.learning_seconds, 1)
+        run["learner"] = trainer.learner._settings()["hyperparameters"] | {"group_size": trainer.learner.group_size}
         run["gave_up"] = trainer.learning._gave_up
-        run["reports"] = [
-            {key: report.get(key) for key in ("spearman", "spearman_cross_entropy", "seconds", "objection")}
-            for report in trainer.reports
-        ]
+        run["reports"] = [{key: report.get(key) for key in REPORTED} for report in trainer.reports]
         if trainer.surrogate is not None:
             costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
             run["costs"] = {kind: dict(zip(data.names, _rounded(found), strict=True)) for kind, found in costs.items()}
@@ -126,8 +122,6 @@ def hand_made(arm: str, variant: dict, data: Data) -> SurrogateLoss:
     outside = data.names.index("O")
     if arm == "o_weight":
         return OutsideWeightedCrossEntropy(variant["weight"], outside)
-    if arm == "as_written":
-        return TagCosts(classes=len(data.names))
     return TagDiceLoss() if variant["of"] == "tokens" else TagSoftF1Loss(outside=outside)
 
 
