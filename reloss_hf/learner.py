@@ -71,7 +71,8 @@ class CandidateLearner(candidates.CandidateLearner):
     ):
         cls = surrogate_class(surrogate)
         self.task = task_named(cls.task)
-        if not issubclass(self.task, CandidateTask) or not issubclass(cls, CountedLoss):
+        learns = issubclass(cls, CountedLoss) and cls not in self.task.hand_made
+        if not issubclass(self.task, CandidateTask) or not learns:
             raise ValueError(
                 f"surrogate {surrogate!r} cannot be learned from candidates of the same examples: pass an object to "
                 f"a trainer, surrogate={surrogate}(...)" + _or_default(self.task)

@@ -1,6 +1,5 @@
 """The report on a learned surrogate: how it orders held-out predictions, and whether to use it."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,7 +32,7 @@ class LearningReport:
             predictions. All correlations are then within such a set.
         noise_of_gain: two standard errors of the difference of `spearman` and `spearman_cross_entropy`; 0 if it was not
             measured.
-        held_out_metric: the metric of the held-out predictions as they are; NaN if it was not measured, as below.
+        held_out_metric: the metric of the held-out predictions as they are; None if it was not measured, as below.
         foreseen_metric: the metric of these predictions, moved to where the learned loss is least.
         foreseen_gain: how much better it is then.
         noise_of_foreseen: two standard errors of this gain.
@@ -55,10 +54,10 @@ class LearningReport:
     groups_left_out: int = 0
     same_examples: bool = False
     noise_of_gain: float = 0.0
-    held_out_metric: float = math.nan
-    foreseen_metric: float = math.nan
-    foreseen_gain: float = math.nan
-    noise_of_foreseen: float = math.nan
+    held_out_metric: float | None = None
+    foreseen_metric: float | None = None
+    foreseen_gain: float | None = None
+    noise_of_foreseen: float | None = None
     base_loss_name: str = "cross-entropy"
 
     @property
@@ -74,12 +73,13 @@ class LearningReport:
                 f"{base:.3f}): pass lower_is_better=True if lower values of the metric are better, and False if it "
                 "only has the name of an error rate"
             )
-        if self.foreseen_gain < -self.noise_of_foreseen:
+        gain, noise = self.foreseen_gain or 0.0, self.noise_of_foreseen or 0.0
+        if gain < -noise:
             return (
                 f"the learned loss is least where {self.metric!r} of the held-out predictions is "
                 f"{self.foreseen_metric:.4f}, and it is {self.held_out_metric:.4f} now"
             )
-        if self.foreseen_gain > self.noise_of_foreseen:
+        if gain > noise:
             return None
         if surrogate <= max(base + self.noise_of_gain, self.chance):
             where = "" if self.same_examples else " (the mean of those over all groups and within a candidate)"

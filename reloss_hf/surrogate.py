@@ -259,7 +259,7 @@ class CountedLoss(SurrogateLoss):
         """Read from examples what the loss needs once it is learned.
 
         Args:
-            features: the held-out examples that it was learned from.
+            features: the held-out examples that it was learned from, of shape `(n, ...)`.
             earlier: the loss of the same class that the model is trained on so far, if there is one.
         """
 

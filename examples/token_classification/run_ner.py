@@ -123,7 +123,8 @@ def make_experiment(
     names = tag_names(raw["train"])
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     if model_args.model_name_or_path is not None:
-        tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or model_args.model_name_or_path)
+        source = model_args.tokenizer_name or model_args.model_name_or_path
+        tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
         model = AutoModelForTokenClassification.from_pretrained(
             model_args.model_name_or_path, ignore_mismatched_sizes=model_args.ignore_mismatched_sizes, **labels
         )

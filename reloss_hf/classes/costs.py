@@ -13,6 +13,8 @@ _NEAREST = 1e-6
 _LARGEST = 3.7
 # As many decisions for a class outweigh the shift of the other classes. From 3 to 30 it makes no difference.
 _SHARED = 10.0
+# Decisions that the shift is found on, at most.
+_MOST = 20_000
 
 
 class ErrorCosts(CountedLoss, DecisionLoss):
@@ -27,10 +29,15 @@ class ErrorCosts(CountedLoss, DecisionLoss):
     The costs hold for new examples. On examples that a model has fitted, they move its decisions less far, because few
     errors are left there. So in training the logits are moved down by a shift of each class, as in logit adjustment.
     The shift is the distance from where the costs lead a model that knows the probabilities to where the loss of
-    held-out examples is least. If the costs are learned again, what is still missing is added to it.
+    held-out examples is least. If the costs are learned again, what is still missing is added to it. `eval_loss` has
+    the shift, too; ranking and diagnosis do not.
 
     Args:
         classes: the number of classes.
+
+    Attributes:
+        costs: of a miss and of a false alarm of each class, positive, shape `(2, classes)`.
+        shift: what is taken from the logits of each class, -3.7 to 3.7, shape `(classes,)`; 0 until it is learned.
 
     References:
         Koyejo et al., *Consistent Binary Classification with Generalized Performance Metrics*, NeurIPS 2014. Byrd and
@@ -125,10 +132,13 @@ class ErrorCosts(CountedLoss, DecisionLoss):
     def _best_move(self, features: Features, targets: Tensor) -> Tensor:
         """What to add to the logits of each class so that the loss is least; classes with few examples move with the
         others. Shape `(classes,)`."""
-        logits, weights, costs = features["logits"].double(), self.weights(features), self.costs.detach()
+        known, several, costs = labelled(features), has_several(features), self.costs.detach()
+        spread = slice(None, None, 1 + int(known.sum()) // _MOST)
+        logits, labels, targets = (
+            values[known][spread] for values in (features["logits"].double(), features["labels"], targets)
+        )
         of_class = logits.new_zeros(self.classes, requires_grad=True)
         common = logits.new_zeros((), requires_grad=True)
-        several = has_several(features)
         optimizer = torch.optim.LBFGS([of_class, common], max_iter=100, line_search_fn="strong_wolfe")
 
         def move() -> Tensor:
@@ -137,8 +147,8 @@ class ErrorCosts(CountedLoss, DecisionLoss):
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            errors = self._errors({"logits": logits + move(), "labels": features["labels"]}, targets)
-            total = (weights * (costs * errors).sum((1, 2))).sum() * (self.classes if several else 1)
+            errors = self._errors({"logits": logits + move(), "labels": labels}, targets)
+            total = (costs * errors).sum() * (self.classes if several else 1)
             total = total + _SHARED / 2 * (of_class * self.seen).square().sum()
             total.backward()
             return total

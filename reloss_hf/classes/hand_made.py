@@ -21,6 +21,11 @@ class FrequencyLoss(DecisionLoss):
         super().__init__()
         self.frequencies = None if frequencies is None else [float(share) for share in frequencies]
 
+    @property
+    def needs_frequencies(self) -> bool:
+        """Whether the frequencies have to be counted."""
+        return self.frequencies is None
+
     def count(self, targets: Tensor) -> None:
         """Set the frequencies from the training data, if they are not given.
 
@@ -61,16 +66,20 @@ class WeightedCrossEntropy(FrequencyLoss):
     ):
         super().__init__(frequencies)
         self.power = power
-        self.weights_ = None if weights is None else [float(weight) for weight in weights]
+        self.class_weights = None if weights is None else [float(weight) for weight in weights]
+
+    @property
+    def needs_frequencies(self) -> bool:
+        return self.class_weights is None and super().needs_frequencies
 
     @property
     def config(self) -> dict:
-        return {"frequencies": self.frequencies, "power": self.power, "weights": self.weights_}
+        return {"frequencies": self.frequencies, "power": self.power, "weights": self.class_weights}
 
     def score(self, features: Features) -> Tensor:
         logits, several = features["logits"], has_several(features)
-        if self.weights_ is not None:
-            weights = torch.tensor(self.weights_, dtype=torch.float, device=logits.device)
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, dtype=torch.float, device=logits.device)
         else:
             shares = self.shares(logits)
             weights = (((1 - shares) / shares) if several else 1 / (len(shares) * shares)) ** self.power

@@ -116,7 +116,7 @@ class CandidateLearner:
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
         if varies:
-            surrogate.settle(predictions.features, earlier)
+            surrogate.settle(predictions.features, earlier and copy.deepcopy(earlier).cpu())
             scale_to_cross_entropy(surrogate, predictions.features)
         report = self._report(final)
         foreseen = surrogate.foreseen(others.features)
@@ -124,8 +124,9 @@ class CandidateLearner:
             decoded = self.decode(foreseen, others.names).tolist()
             after = Predictions(foreseen, decoded, others.references, others.candidates, others.names)
             change = self.compare(others, after)
-            report.held_out_metric, report.foreseen_metric = change.before, change.after
-            report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
+            if math.isfinite(change.gain) and math.isfinite(change.noise):
+                report.held_out_metric, report.foreseen_metric = change.before, change.after
+                report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
         report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups

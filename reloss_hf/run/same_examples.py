@@ -85,11 +85,13 @@ class SliceLearning:
         save_predictions(self.trainer.args, self.predictions, f"learning-{self._times}")
         self._times += 1
         learned = learn_for_all(self.trainer, self.dataset, predictions, watched, self.trainer.surrogate)
+        if learned.objection is not None and self.trainer.surrogate is not None:
+            if self.trainer.is_world_process_zero():
+                logger.warning("The surrogate that was learned before stays in use: %s", learned.objection)
+            return None
         self.report = learned.report
         if learned.objection is None and self._at_switch is None:
             self._at_switch = watched
-        if learned.objection is not None and self.trainer.surrogate is not None:
-            return Learned(self.trainer.surrogate, learned.report, None)  # keep the earlier surrogate
         return learned
 
     def rehearse(self, model: torch.nn.Module, outputs: Any, inputs: dict[str, Any]) -> SurrogateLoss:

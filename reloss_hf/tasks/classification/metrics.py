@@ -39,6 +39,11 @@ class ClassificationMetric(VectorisedMetric):
         self.function, self.name, self.options = function, name, options
 
     def __call__(self, predictions: list, references: list) -> Any:
+        if any(isinstance(row, list) and row and isinstance(row[0], str) for row in references):
+            raise ValueError(
+                f"{self.name!r} compares classes, not lists of tags: for tags pass metric='seqeval', with "
+                "metric_key='overall_accuracy' for the share of right tags"
+            )
         return self.function(references, predictions, **self.options)
 
     @property
@@ -48,6 +53,8 @@ class ClassificationMetric(VectorisedMetric):
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
         """Scores from counts, because scikit-learn needs milliseconds a group."""
         function, options = self.function.__name__, self.options
+        if predictions.dtype == object:
+            return None
         if set(options) - {"zero_division", "average", "labels", "beta", "pos_label"}:
             return None
         if function == "accuracy_score":

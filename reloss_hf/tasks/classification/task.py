@@ -101,7 +101,7 @@ class ClassificationTask(CandidateTask):
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
-        if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
+        if isinstance(surrogate, FrequencyLoss) and surrogate.needs_frequencies:
             surrogate.count(self.label_table(labels()))
         if isinstance(surrogate, ClassCosts | SoftCounts) and surrogate.classes != self.classes:
             raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from transformers import EvalPrediction
 
 from ...classes.losses import IGNORED
+from ..models import model_and_wrapped
 from .metrics import SeqevalMetric
 
 
@@ -52,8 +53,11 @@ def tagging_compute_metrics(
 
 def tags_of(model: torch.nn.Module) -> tuple[str, ...]:
     """The names of a model's tags, those of `config.id2label`, in the order of their numbers."""
-    names = getattr(getattr(model, "config", None), "id2label", None) or {}
-    return tuple(str(names[number]) for number in sorted(names))
+    for module in model_and_wrapped(model):
+        names = getattr(getattr(module, "config", None), "id2label", None)
+        if names:
+            return tuple(str(names[number]) for number in sorted(names, key=int))  # JSON has made texts of the numbers
+    return ()
 
 
 def _flat(result: Mapping[str, Any]) -> dict[str, float]:

@@ -4,6 +4,8 @@
 >>> train, validation = (prepare_tagging_features(data[split], tokenizer, names) for split in ("train", "validation"))
 """
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -14,6 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ...classes.losses import IGNORED
 from .spans import OUTSIDE
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ("tokens", "ner_tags")
 
@@ -60,14 +64,23 @@ def prepare_tagging_features(
         `dataset`.
 
     Raises:
-        ValueError: the tokenizer is slow, a column is missing, a tag is none of `names`, a word has no token, a text
-            has not as many tags as words, or a window has no room for words beside its stride.
+        ValueError: the tokenizer is slow or cuts on the left; a column is missing; a tag is
+            none of `names`; a word has no token; a text has not as many tags as words; a window has no room for words
+            beside its stride.
     """
     if not tokenizer.is_fast:
         raise ValueError(
             f"tokenizer={type(tokenizer).__name__} is slow and does not tell the words of its tokens: pass a fast "
             "tokenizer"
         )
+    if _joins_words(tokenizer):
+        logger.warning(
+            "tokenizer=%s puts no space before words, so it reads words of a text as parts of one another: load it "
+            "with add_prefix_space=True",
+            type(tokenizer).__name__,
+        )
+    if tokenizer.truncation_side != "right":
+        raise ValueError(f"tokenizer.truncation_side={tokenizer.truncation_side!r} must be 'right', to cut in order")
     _require_columns(dataset)
     max_length = min(512, tokenizer.model_max_length) if max_length is None else max_length
     room = max_length - tokenizer.num_special_tokens_to_add()
@@ -82,6 +95,13 @@ def prepare_tagging_features(
         remove_columns=dataset.column_names,
         desc="Making windows",
     )
+
+
+def _joins_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer of bytes, such as those of GPT-2 and RoBERTa, reads the words of a list without spaces."""
+    found = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
+    steps = found.get("pretokenizers", [found])
+    return any(step.get("type") == "ByteLevel" and not step["add_prefix_space"] for step in steps)
 
 
 def _require_columns(dataset: Any) -> None:

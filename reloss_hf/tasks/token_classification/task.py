@@ -77,11 +77,23 @@ class TokenClassificationTask(CandidateTask):
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self.tags = tags_of(model)
+        if not self.tags:
+            raise ValueError(
+                f"model={type(model).__name__} has no config.id2label, so its tags have no names: load the model with "
+                "id2label=dict(enumerate(names))"
+            )
 
     def collator(self, data_collator: Callable) -> Callable:
         """The Trainer's own collator pads no labels, so another takes its place."""
         if type(data_collator) is DataCollatorWithPadding:
-            return DataCollatorForTokenClassification(data_collator.tokenizer)
+            given = data_collator
+            return DataCollatorForTokenClassification(
+                given.tokenizer,
+                padding=given.padding,
+                max_length=given.max_length,
+                pad_to_multiple_of=given.pad_to_multiple_of,
+                return_tensors=given.return_tensors,
+            )
         return data_collator
 
     def require_labels(self, inputs: Inputs) -> None:
@@ -116,7 +128,7 @@ class TokenClassificationTask(CandidateTask):
             )
 
     def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
-        if isinstance(surrogate, FrequencyLoss) and surrogate.frequencies is None:
+        if isinstance(surrogate, FrequencyLoss) and surrogate.needs_frequencies:
             tags = self._require_tags(_flat(labels()))
             surrogate.count(one_hot(tags, len(self.tags)))
         if isinstance(surrogate, OutsideLoss) and surrogate.outside is None:
@@ -203,8 +215,10 @@ class TokenClassificationTask(CandidateTask):
         return [self.tags[0]], [self.tags[0]]
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
-        right = [[tag] for tag in self.tags]
-        wrong, same = [*right[1:], right[0]], [right[0]] * len(right)
+        tags = list(self.tags)
+        right = [*([tag] for tag in tags), *([tag, tag] for tag in tags), tags]
+        moved = dict(zip(tags, [*tags[1:], tags[0]], strict=True))
+        wrong, same = [[moved[tag] for tag in row] for row in right], [[tags[0]] * len(row) for row in right]
         groups = np.arange(3 * len(right)).reshape(3, -1)
         scores = metric([*right, *wrong, *same], right * 3, groups)
         if len(set(scores.tolist())) == 1:

@@ -1,5 +1,6 @@
 """Costs that hold for held-out examples also move a model that has fitted its training data."""
 
+import json
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from drawn_classes import CLASSES, drawn, predictions_of
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
 
-from reloss_hf import CandidateLearner, ClassCosts
+from reloss_hf import CandidateLearner, ClassCosts, LearningReport, ReLossTrainer
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -94,3 +95,39 @@ def test_an_error_rate_that_falls_is_no_reason_to_go_back(tmp_path, caplog):
     logs = [entry for entry in trainer.state.log_history if "held_out_metric" in entry]
     assert logs[-1]["held_out_metric"] < logs[-1]["held_out_metric_at_switch"] - 0.1
     assert "became worse" not in caplog.text and trainer.surrogate_in_force
+
+
+def test_the_report_of_a_loss_without_a_shift_is_valid_json():
+    report = LearningReport("bleu", "NgramSurrogate", 0.8, 0.6, 0.8, 0.6, 0.1, 0.2, 64)
+    json.dumps(report.as_dict(), allow_nan=False)
+    assert report.objection is None
+
+
+def test_the_earlier_loss_is_read_where_the_predictions_are():
+    seen = []
+
+    class Watched(ClassCosts):
+        def settle(self, features, earlier=None):
+            seen.append(earlier)
+            super().settle(features, earlier)
+
+    learner, earlier = CandidateLearner("f1", "Watched", metric_options={"average": "macro"}), ClassCosts(CLASSES)
+    learner.learn(predictions_of(drawn(True, offset=1.5)), None, earlier)
+    assert seen[0] is not earlier and seen[0].shift.device.type == "cpu"
+
+
+def test_when_learning_again_is_refused_the_earlier_loss_and_its_report_stay(tmp_path, caplog):
+    class RefusedLater(ReLossTrainer):
+        times = 0
+
+        def _learn(self, *evidence):
+            self.times += 1
+            first = super()._learn(*evidence)
+            return (*first[:2], None) if self.times == 1 else (None, None, "no surrogate could be learned: later")
+
+    trainer = make_trainer(tmp_path, cls=RefusedLater, metric="f1", metric_options={"average": "macro"})
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert trainer.times == 4 and trainer.surrogate_report is not None
+    assert "The surrogate that was learned before stays in use: no surrogate could be learned: later" in caplog.text
+    assert sum("surrogate_spearman" in entry for entry in trainer.state.log_history) == 1

@@ -3,7 +3,7 @@
 import datasets
 import numpy as np
 import pytest
-from tokenizers import normalizers
+from tokenizers import normalizers, pre_tokenizers
 from toy_tags import NAMES, make_model, make_sentences, make_tokenizer
 from transformers import EvalPrediction
 
@@ -110,6 +110,21 @@ def test_bad_data_is_refused(words, tags, changes, message):
     keywords = {name: value for name, value in changes.items() if name != "tokenizer"}
     with pytest.raises(ValueError, match=message):
         prepare_tagging_features(sentence(words, tags), tokenizer, **{"names": NAMES} | keywords)
+
+
+def test_a_tokenizer_that_cuts_on_the_left_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.truncation_side = "left"
+    with pytest.raises(ValueError, match="must be 'right'"):
+        prepare_tagging_features(sentence(["w1"], ["O"]), tokenizer, NAMES)
+
+
+@pytest.mark.parametrize("space", [False, True])
+def test_a_tokenizer_that_puts_no_space_before_words_is_warned_of(space, caplog):
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    prepare_tagging_features(sentence(["w1"], ["O"]), tokenizer, NAMES)
+    assert ("load it with add_prefix_space=True" in caplog.text) != space
 
 
 def test_data_without_the_columns_is_refused():

@@ -16,6 +16,7 @@ from toy_tags import (
     make_trainer,
     weights_of,
 )
+from transformers import DataCollatorWithPadding
 
 from reloss_hf import (
     OutsideWeightedCrossEntropy,
@@ -35,6 +36,7 @@ from reloss_hf import (
 )
 from reloss_hf.cli import main
 from reloss_hf.tasks import task_for
+from reloss_hf.tasks.token_classification.evaluation import tags_of
 
 SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3, "surrogate_learn_again": 0}
 HAND_MADE = [
@@ -305,12 +307,13 @@ PLAIN = ("O", "PER", "LOC", "ORG", "MISC")
         (NAMES, {"metric": "seqeval", "metric_options": {"scheme": "IOE2", "mode": "strict"}}, "scheme='IOE2'"),
         (NAMES, {"metric": "seqeval", "metric_options": {"scheme": "BIO"}}, "scheme='BIO' must be one of"),
         (NAMES, {"surrogate": "TagCosts", "start": 0}, "is the name of a class"),
+        (NAMES, {"metric": "accuracy"}, "'accuracy' compares classes, not lists of tags: .*metric='seqeval'"),
     ],
 )
 def test_bad_input_is_refused_at_construction(small, tmp_path, names, keywords, message):
     keywords = dict(keywords)
     arguments = SHORT | {"surrogate_start": keywords.pop("start", 0.5)}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
         make_trainer(tmp_path, small, make_model(names=names), arguments=arguments, **keywords)
 
 
@@ -326,3 +329,39 @@ def test_losses_that_need_the_tag_outside_say_so():
     for loss in (OutsideWeightedCrossEntropy(), TagSoftF1Loss()):
         with pytest.raises(ValueError, match="outside=None of .*: pass the number of the tag 'O'"):
             loss(features)
+
+
+def long_entities_found(predictions, references):
+    """The share of the gold tags that continue an entity which are predicted."""
+    pairs = [pair for row in zip(references, predictions, strict=True) for pair in zip(*row, strict=True)]
+    return sum(gold[0] == "I" and gold == tag for gold, tag in pairs) / max(1, sum(gold[0] == "I" for gold, _ in pairs))
+
+
+def test_a_metric_of_long_entities_alone_is_taken(small, tmp_path):
+    make_trainer(tmp_path, small, arguments=SHORT, metric=long_entities_found)
+
+
+def test_names_keep_their_numbers_where_json_made_texts_of_them():
+    names = ["O", *(f"{prefix}-T{number}" for number in range(6) for prefix in "BI")]
+    model = make_model(names=names)
+    model.config.id2label = {str(number): name for number, name in enumerate(names)}
+    assert tags_of(model) == tuple(names)
+
+
+def test_the_collator_of_the_trainer_keeps_the_settings_of_the_given_one(small, tmp_path):
+    collator = DataCollatorWithPadding(make_tokenizer(), pad_to_multiple_of=8)
+    trainer = make_trainer(tmp_path, small, arguments={"surrogate_start": None}, data_collator=collator)
+    assert trainer.data_collator.pad_to_multiple_of == 8
+
+
+def test_given_weights_need_no_frequencies(small, tmp_path):
+    stream = small.to_iterable_dataset()
+    surrogate = TagWeightedCrossEntropy(weights=[0.3, 1, 1, 1, 1])
+    trainer = make_trainer(tmp_path, stream, arguments={"surrogate_start": 0, "max_steps": 2}, surrogate=surrogate)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_a_loss_that_is_written_by_hand_is_not_learned(small, tmp_path):
+    with pytest.raises(ValueError, match="'TagSoftF1Loss' cannot be learned"):
+        make_trainer(tmp_path, small, arguments=SHORT | {"surrogate_class": "TagSoftF1Loss"}, metric="seqeval")
