@@ -20,9 +20,10 @@ from classifiers import BATCH, CORPORA, Data, arguments, load_texts, optimizer_o
 from picture_classifiers import load_pictures
 from transformers import logging as transformers_logging
 
-from reloss_hf import ReLossTrainer, ReLossTrainingArguments
+from reloss_hf import ReLossTrainer, ReLossTrainingArguments, SurrogateLoss
 from reloss_hf.classes.losses import targets_of
 from reloss_hf.learning.functional import example_gradient_norms
+from reloss_hf.surrogate import weighted_mean
 from reloss_hf.tasks.classification.hand_made import (
     ClassWeightedCrossEntropy,
     LogitAdjustedCrossEntropy,
@@ -186,7 +187,7 @@ def run_arm(
         judge = JUDGES[name][metric] if metric else next(iter(JUDGES[name].values()))
         changes = {"metric": judge.metric, "metric_options": judge.options, "surrogate_dataset": data.held_out}
     elif arm != "cross_entropy":
-        changes = {"surrogate": scaled(hand_made(arm, metric, variant, name, data), data, start)}
+        changes = {"surrogate": scaled(hand_made(arm, metric, variant, name, data), batches_of(data, start))}
     switch = None if arm == "cross_entropy" else SWITCH
     args = arguments(folder, data, num_train_epochs=1, warmup_steps=20, seed=seed, surrogate_start=switch)
     trainer = TRAINERS.get(arm, TimedTrainer)(
@@ -197,15 +198,7 @@ def run_arm(
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    started = time.perf_counter()
-    trainer.train()
-    run = {"data": name, "seed": seed, "arm": arm, "metric": metric, "variant": variant}
-    run["seconds"] = round(time.perf_counter() - started, 1)
-    if trainer.learning is not None:
-        run["learning_seconds"] = round(trainer.learning_seconds, 1)
-        run["learner"] = trainer.learner._settings()["hyperparameters"] | {"group_size": trainer.learner.group_size}
-        run["gave_up"] = trainer.learning._gave_up
-        run["reports"] = [{key: report.get(key) for key in REPORTED} for report in trainer.reports]
+    run = {"data": name, "seed": seed, "arm": arm, "metric": metric, "variant": variant} | trained(trainer)
     run["warm_start"] = {"curve": start["curve"], "seconds": round(start["seconds"], 1)}
     logits = {part: predict(model, data, part) for part in ("held_out", "validation", "test")}
     settings = "-".join(str(value) for value in (name, seed, arm, metric, *variant.values()) if value is not None)
@@ -222,6 +215,19 @@ def run_arm(
     return run
 
 
+def trained(trainer: TimedTrainer) -> dict:
+    """Train, and tell how long it took and what was learned."""
+    started = time.perf_counter()
+    trainer.train()
+    run = {"seconds": round(time.perf_counter() - started, 1)}
+    if trainer.learning is not None:
+        run["learning_seconds"] = round(trainer.learning_seconds, 1)
+        run["learner"] = trainer.learner._settings()["hyperparameters"] | {"group_size": trainer.learner.group_size}
+        run["gave_up"] = trainer.learning._gave_up
+        run["reports"] = [{key: report.get(key) for key in REPORTED} for report in trainer.reports]
+    return run
+
+
 def hand_made(arm: str, metric: str | None, variant: dict, name: str, data: Data):
     labels = torch.from_numpy(data.labels("rest"))
     targets = targets_of({"logits": torch.zeros(len(labels), len(data.names)), "labels": labels})
@@ -233,16 +239,26 @@ def hand_made(arm: str, metric: str | None, variant: dict, name: str, data: Data
     return SoftF1Loss(JUDGES[name][metric].soft_f1)
 
 
-@torch.enable_grad()
-def scaled(loss, data: Data, start: dict):
-    """With a gradient as long as that of cross-entropy on the slice, in batches, as learned losses have it."""
-    labels, norms = torch.from_numpy(data.labels("held_out")), []
+def batches_of(data: Data, start: dict) -> list[dict]:
+    """The features of the slice in batches, by the warm start."""
+    labels = torch.from_numpy(data.labels("held_out"))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    for found in (loss.batch_loss, lambda features: loss.cross_entropy(features).mean()):
+    return [{"logits": start["held_out"][rows], "labels": labels[rows]} for rows in order.split(BATCH)]
+
+
+@torch.enable_grad()
+def scaled(loss: SurrogateLoss, held_out: list[dict]) -> SurrogateLoss:
+    """With a gradient as long as that of cross-entropy on the slice, in batches, as learned losses have it."""
+
+    def cross_entropy(features: dict) -> torch.Tensor:
+        return weighted_mean(loss.cross_entropy(features), loss.weights(features))
+
+    norms = []
+    for found in (loss.batch_loss, cross_entropy):
         total = 0.0
-        for rows in order.split(BATCH):
-            logits = start["held_out"][rows].clone().requires_grad_(True)
-            value = found({"logits": logits, "labels": labels[rows]}) * len(rows)
+        for features in held_out:
+            logits = features["logits"].clone().requires_grad_(True)
+            value = found(features | {"logits": logits}) * len(logits)
             total += float(example_gradient_norms(value, (logits,)).square().sum())
         norms.append(total**0.5)
     with torch.no_grad():

@@ -9,12 +9,11 @@ the form of the Dice loss are chosen on validation on the first seed. `--table` 
 """
 
 import argparse
-import time
 from itertools import product
 from pathlib import Path
 
 import torch
-from classification import REPORTED, SWITCH, TRAINERS, TimedTrainer
+from classification import SWITCH, TRAINERS, TimedTrainer, scaled, trained
 from classifiers import arguments
 from taggers import DATA, Data, load_sentences, optimizer_of, predict, scores, warm_start
 from token_classification_results import ARMS, Results, print_table
@@ -27,8 +26,6 @@ from reloss_hf import (
     TagDiceLoss,
     TagSoftF1Loss,
 )
-from reloss_hf.learning.functional import example_gradient_norms
-from reloss_hf.surrogate import weighted_mean
 
 # What is tried beside learning rates.
 SETTINGS = {"o_weight": {"weight": (0.1, 0.3, 0.5)}, "dice": {"of": ("tokens", "batch")}}
@@ -100,18 +97,10 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    started = time.perf_counter()
-    trainer.train()
-    run = {"data": name, "seed": seed, "arm": arm, "variant": variant}
-    run["seconds"] = round(time.perf_counter() - started, 1)
-    if trainer.learning is not None:
-        run["learning_seconds"] = round(trainer.learning_seconds, 1)
-        run["learner"] = trainer.learner._settings()["hyperparameters"] | {"group_size": trainer.learner.group_size}
-        run["gave_up"] = trainer.learning._gave_up
-        run["reports"] = [{key: report.get(key) for key in REPORTED} for report in trainer.reports]
-        if trainer.surrogate is not None:
-            costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
-            run["costs"] = {kind: dict(zip(data.names, _rounded(found), strict=True)) for kind, found in costs.items()}
+    run = {"data": name, "seed": seed, "arm": arm, "variant": variant} | trained(trainer)
+    if trainer.learning is not None and trainer.surrogate is not None:
+        costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
+        run["costs"] = {kind: dict(zip(data.names, _rounded(found), strict=True)) for kind, found in costs.items()}
     run["warm_start"] = {key: start[key] for key in ("curve", "seconds", "validation", "test")}
     for part in ("validation", "test"):
         run[part] = scores(predict(model, getattr(data, part), data.collate), data.names)
@@ -123,26 +112,6 @@ def hand_made(arm: str, variant: dict, data: Data) -> SurrogateLoss:
     if arm == "o_weight":
         return OutsideWeightedCrossEntropy(variant["weight"], outside)
     return TagDiceLoss() if variant["of"] == "tokens" else TagSoftF1Loss(outside=outside)
-
-
-@torch.enable_grad()
-def scaled(loss: SurrogateLoss, held_out: list[dict]) -> SurrogateLoss:
-    """With a gradient as long as that of cross-entropy on the slice, in batches, as learned losses have it."""
-
-    def cross_entropy(features: dict) -> torch.Tensor:
-        return weighted_mean(loss.cross_entropy(features), loss.weights(features))
-
-    norms = []
-    for found in (loss.batch_loss, cross_entropy):
-        total = 0.0
-        for features in held_out:
-            logits = features["logits"].clone().requires_grad_(True)
-            value = found(features | {"logits": logits}) * len(logits)
-            total += float(example_gradient_norms(value, (logits,)).square().sum())
-        norms.append(total**0.5)
-    with torch.no_grad():
-        loss.log_scale.add_(torch.tensor(norms[1] / norms[0]).log())
-    return loss
 
 
 def _rounded(values: list[float]) -> list[float]:

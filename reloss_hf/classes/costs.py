@@ -126,7 +126,7 @@ class ErrorCosts(CountedLoss, DecisionLoss):
 
     def _own_move(self, features: Features) -> Tensor:
         """How far the costs move the logits of a model whose probabilities are right."""
-        return self._best_move(features, probabilities(features) * labelled(features).unsqueeze(-1))
+        return self._best_move(features, probabilities(features))
 
     @torch.enable_grad()
     def _best_move(self, features: Features, targets: Tensor) -> Tensor:

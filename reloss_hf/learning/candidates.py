@@ -124,7 +124,7 @@ class CandidateLearner:
             decoded = self.decode(foreseen, others.names).tolist()
             after = Predictions(foreseen, decoded, others.references, others.candidates, others.names)
             change = self.compare(others, after)
-            if math.isfinite(change.gain) and math.isfinite(change.noise):
+            if change.is_known:
                 report.held_out_metric, report.foreseen_metric = change.before, change.after
                 report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
         report.groups_left_out = learned.left_out + final.left_out
@@ -283,6 +283,11 @@ class Change:
     after: float
     gain: float
     noise: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the metric could be scored."""
+        return math.isfinite(self.gain) and math.isfinite(self.noise)
 
 
 @dataclass

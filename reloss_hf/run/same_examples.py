@@ -194,7 +194,7 @@ class SliceLearning:
         except RuntimeError as error:
             logger.warning("The held-out examples cannot be scored, so the surrogate is not watched: %s", error)
             return None
-        return found if math.isfinite(found.gain) and math.isfinite(found.noise) else None
+        return found if found.is_known else None
 
 
 def _by_length(dataset: Any, rows: Tensor) -> list[int]:
