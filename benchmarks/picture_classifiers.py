@@ -46,15 +46,15 @@ def load_pictures(corpus: Corpus, shared: Path, model_folder: Path | None) -> Da
         names=names,
         several=False,
         collate=collate,
-        new_model=lambda: PictureClassifier.from_pretrained(
+        new_model=lambda: MirroringForImageClassification.from_pretrained(
             model_folder, num_labels=len(names), ignore_mismatched_sizes=True
         ),
         bf16=False,
     )
 
 
-class PictureClassifier(TimmWrapperForImageClassification):
-    """Sees half of the pictures mirrored while it is trained."""
+class MirroringForImageClassification(TimmWrapperForImageClassification):
+    """Sees half of the pictures mirrored while it is trained. The name tells transformers which loss it has."""
 
     def forward(self, pixel_values: Tensor, **keywords):
         if self.training:
