@@ -82,13 +82,10 @@ class SeqevalMetric(VectorisedMetric):
         result |= {f"overall_{name}": overall[key] for name, key in _OVERALL.items()}
         return result | {"overall_accuracy": accuracy_score(references, predictions)}
 
-    @property
-    def at_once(self) -> bool:
-        return self._is_counted and self.zero_division == 0 and self.sample_weight is None
-
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, np.ndarray] | None:
         """Scores from counts, because seqeval needs a second for a few thousand sentences."""
-        if not self.at_once or predictions.ndim != 2:
+        plain = self._is_counted and self.zero_division == 0 and self.sample_weight is None
+        if not plain or predictions.ndim != 2:
             return None
         groups = np.arange(len(predictions)).repeat(predictions.shape[1])
         return _scores(count_entities(predictions.ravel(), references.ravel(), groups, self._convention))
