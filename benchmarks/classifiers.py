@@ -204,11 +204,11 @@ def predict(model: PreTrainedModel, data: Data, part: str, size: int = 64) -> Te
 
 
 class UntilItStopsRising(Trainer):
-    """Measures validation after each epoch, keeps the best weights, and stops after the first epoch without a gain."""
+    """Measures validation after each epoch, keeps the best weights, and stops after `patience` epochs without a gain."""
 
-    def __init__(self, *positional, score: Callable[[PreTrainedModel], float], **keywords):
+    def __init__(self, *positional, score: Callable[[PreTrainedModel], float], patience: int = 1, **keywords):
         super().__init__(*positional, **keywords)
-        self.score, self.curve, self.best = score, [], None
+        self.score, self.patience, self.curve, self.best = score, patience, [], None
 
     def _maybe_log_save_evaluate(self, *positional, **keywords):
         if self.control.should_evaluate:
@@ -217,7 +217,7 @@ class UntilItStopsRising(Trainer):
             print(f"warm start, epoch {len(self.curve)}: {self.curve[-1]:.2f} on validation", flush=True)
             if self.curve[-1] == max(self.curve):
                 self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-            else:
+            elif max(self.curve) not in self.curve[-self.patience :]:
                 self.control.should_training_stop = True
             self.model.train()
         super()._maybe_log_save_evaluate(*positional, **keywords)

@@ -131,6 +131,7 @@ def warm_start(name: str, data: Data, seed: int, folder: Path) -> dict:
         data_collator=data.collate,
         optimizers=(optimizer_of(model), None),
         score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
+        patience=2,
     )
     seconds = trainer.train().metrics["train_runtime"]
     model.load_state_dict(trainer.best)
