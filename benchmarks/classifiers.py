@@ -204,7 +204,7 @@ def predict(model: PreTrainedModel, data: Data, part: str, size: int = 64) -> Te
 
 
 class UntilItStopsRising(Trainer):
-    """Measures validation after each epoch, keeps the best weights, and stops after `patience` epochs without a gain."""
+    """Measures validation after each epoch, keeps the best weights, stops after `patience` epochs without a gain."""
 
     def __init__(self, *positional, score: Callable[[PreTrainedModel], float], patience: int = 1, **keywords):
         super().__init__(*positional, **keywords)
