@@ -50,9 +50,16 @@ class Corpus:
 
 
 CORPORA = {
-    name: Corpus(name)
-    for name in ("go_emotions", "tweet_eval_irony", "cola", "tweet_eval_offensive", "tweet_eval_emoji")
-} | {"clothing": Corpus("clothing", pictures=True)}
+    corpus.name: corpus
+    for corpus in (
+        Corpus("go_emotions"),
+        Corpus("tweet_eval_irony"),
+        Corpus("cola"),
+        Corpus("tweet_eval_offensive", examples=4_000),
+        Corpus("tweet_eval_emoji"),
+        Corpus("clothing", pictures=True),
+    )
+}
 
 
 @dataclass
