@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,13 @@ from .base import Task
 
 class CandidateTask(Task):
     """A task that can perturb and decode predictions from their features alone. It learns a surrogate from candidates
-    of the same examples, at the switch and again after it. It collects no snapshots before the switch."""
+    of the same examples, at the switch and again after it. It collects no snapshots before the switch.
+
+    Attributes:
+        window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
+    """
+
+    window_of: ClassVar[str | None] = None
 
     @staticmethod
     @abstractmethod

@@ -58,6 +58,7 @@ class TokenClassificationTask(CandidateTask):
     group_size = 256
     needs_processing_class = False
     reads_logits_and_labels_alone = True
+    window_of = "text"
     labels = ("labels",)
     logits = ("logits",)
 
