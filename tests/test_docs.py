@@ -33,7 +33,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts", "TagCosts"]
+LOSSES_OF_THE_README = ["ClassCosts", "TagCosts", "NgramSurrogate", "AnswersCrossEntropy"]
 
 
 def name_of(path):
