@@ -1,7 +1,7 @@
 """The base of tasks whose models decide between classes."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -39,9 +39,15 @@ class DecisionTask(CandidateTask):
     def batch_size(self, inputs: Inputs) -> int:
         return len(inputs["labels"])
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:
         if isinstance(surrogate, FrequencyLoss) and surrogate.needs_frequencies:
-            surrogate.count(*self.label_counts(labels()))
+            counted = self.label_counts(dataset)
+            if counted is None:
+                raise ValueError(
+                    f"the {self.called} of train_dataset={type(dataset).__name__} cannot be counted, as it has no "
+                    "column labels or label: pass a datasets.Dataset with one, or pass frequencies= to the loss"
+                )
+            surrogate.count(*counted)
         if isinstance(surrogate, ErrorCosts | LearnedCounts) and surrogate.classes != self.classes:
             raise ValueError(
                 f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} {self.called}, and "
@@ -49,9 +55,9 @@ class DecisionTask(CandidateTask):
             )
 
     @abstractmethod
-    def label_counts(self, labels: list) -> tuple[Tensor, int]:
-        """How many decisions have each class, shape `(C,)`, and how many decisions there are, from a column of a data
-        set."""
+    def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
+        """How many decisions of a data set have each class, shape `(C,)`, and how many decisions there are. None if
+        they cannot be read."""
 
     def forced_predictions(
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]

@@ -13,6 +13,7 @@ from ...learning.metrics import LoadedGroupMetric
 from ..base import Inputs
 from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
+from ..same_examples import column_of_labels
 from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
@@ -89,9 +90,9 @@ class ClassificationTask(DecisionTask):
         labels = _labels(inputs)
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
-    def label_counts(self, labels: list) -> tuple[Tensor, int]:
-        table = self.label_table(labels)
-        return table.sum(0), len(table)
+    def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
+        table = self.label_table(dataset)
+        return None if table is None else (table.sum(0), len(table))
 
     def for_model(self, inputs: Inputs) -> Inputs:
         several = inputs.get("labels") is not None and _labels(inputs).ndim == 2  # 0/1 labels may be integers
@@ -101,7 +102,7 @@ class ClassificationTask(DecisionTask):
         labels = _labels(inputs)
         self.classes, self.several = named_outputs(outputs, self.logits)["logits"].shape[1], labels.ndim == 2
         if not self.several:
-            self.label_table(labels.tolist())
+            self._table(labels)
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -130,18 +131,9 @@ class ClassificationTask(DecisionTask):
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         return options if has_several(features) else _with_classes(metric, options, features["logits"].shape[1])
 
-    def label_table(self, labels: list) -> Tensor:
-        table = _labels({"labels": torch.as_tensor(labels)})
-        if table.ndim == 2:
-            return table.long()
-        known = table != IGNORED
-        if (table[known] < 0).any() or (table[known] >= self.classes).any():
-            wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
-            raise ValueError(
-                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: load the model "
-                "with the right num_labels=, or number the classes from 0"
-            )
-        return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
+    def label_table(self, dataset: Any) -> Tensor | None:
+        labels = column_of_labels(dataset)
+        return None if labels is None else self._table(_labels({"labels": torch.as_tensor(labels)}))
 
     def sample_pair(self) -> tuple[Any, Any]:
         """A right prediction of the first class, or of the first label."""
@@ -156,6 +148,23 @@ class ClassificationTask(DecisionTask):
                 f"the metric {metric.name!r} is {scores[0]} for right predictions, for wrong ones and for those of one "
                 "class, so it does not depend on the predictions; pass another metric="
             )
+
+    def _table(self, table: Tensor) -> Tensor:
+        """Classes, or 0/1 of several labels, as 0/1.
+
+        Raises:
+            ValueError: a label is no class of the model.
+        """
+        if table.ndim == 2:
+            return table.long()
+        known = table != IGNORED
+        if (table[known] < 0).any() or (table[known] >= self.classes).any():
+            wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
+            raise ValueError(
+                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: load the model "
+                "with the right num_labels=, or number the classes from 0"
+            )
+        return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
 
     def _sample(self, label: int) -> Any:
         return [int(c == label) for c in range(self.classes)] if self.several else label

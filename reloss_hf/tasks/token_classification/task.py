@@ -16,6 +16,7 @@ from ...surrogate import SurrogateLoss
 from ..base import Inputs
 from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
+from ..same_examples import column_of_labels
 from .candidates import perturbed
 from .evaluation import tags_of
 from .hand_made import (
@@ -119,8 +120,8 @@ class TokenClassificationTask(DecisionTask):
                 "load the model with id2label="
             )
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
-        super().fit(surrogate, labels)
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:
+        super().fit(surrogate, dataset)
         if isinstance(surrogate, OutsideLoss) and surrogate.outside is None:
             if OUTSIDE not in self.names:
                 raise ValueError(
@@ -129,7 +130,10 @@ class TokenClassificationTask(DecisionTask):
                 )
             surrogate.outside = self.names.index(OUTSIDE)
 
-    def label_counts(self, labels: list) -> tuple[Tensor, int]:
+    def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
+        labels = column_of_labels(dataset)
+        if labels is None:
+            return None
         tags = self._require_tags(_flat(labels))
         return tags.bincount(minlength=self.classes), len(tags)
 
@@ -159,7 +163,10 @@ class TokenClassificationTask(DecisionTask):
                 loss.outside = predictions.names.index(OUTSIDE)
         return [loss for loss in losses if not isinstance(loss, OutsideLoss) or loss.outside is not None]
 
-    def label_table(self, labels: list) -> Tensor:
+    def label_table(self, dataset: Any) -> Tensor | None:
+        labels = column_of_labels(dataset)
+        if labels is None:
+            return None
         table = torch.zeros(len(labels), self.classes, dtype=torch.long)
         rows = torch.arange(len(labels)).repeat_interleave(torch.tensor([len(row) for row in labels]))
         tags = _flat(labels)
