@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...classes.losses import IGNORED
-from ...learning.calling import unwrapped
+from ...learning.calling import VectorisedMetric, unwrapped
 from ...learning.metrics import LoadedGroupMetric
 from ...surrogate import weighted_mean
 from ..base import Inputs
@@ -17,7 +17,7 @@ from ..models import class_names, is_known_as, loss_of, model_and_wrapped, named
 from .candidates import perturbed
 from .hand_made import PixelDiceLoss, PixelFocalLoss, PixelJaccardLoss, PixelLovaszLoss, PixelWeightedCrossEntropy
 from .losses import PixelCosts, PixelCrossEntropy
-from .metrics import METRICS
+from .metrics import METRICS, MeanIouMetric
 from .pixels import ignored_label, sampled, targets_of_masks, upsampled
 
 _CLASSES = class_names("MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES")
@@ -174,6 +174,11 @@ class SemanticSegmentationTask(DecisionTask):
         return [0], [0]
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
+        if isinstance(metric.metric, VectorisedMetric) and not isinstance(metric.metric, MeanIouMetric):
+            raise ValueError(
+                f"the metric {metric.name!r} is not for pixels: pass metric='mean_iou', metric='mean_accuracy' or "
+                "metric='overall_accuracy', or a function that is given the classes of the pixels of each image"
+            )
         right = np.arange(self.classes).reshape(1, -1).repeat(2, 0)
         wrong, same = (right + 1) % self.classes, np.zeros_like(right)
         groups = np.arange(3 * len(right)).reshape(3, -1)
