@@ -63,6 +63,7 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
         "max_steps": 60,
         "surrogate_start": 0.5,
         "surrogate_held_out_share": 0.3,
+        "surrogate_group_size": 4,
         "per_device_train_batch_size": 16,
         "learning_rate": 1e-2,
         "logging_steps": 10,
@@ -74,7 +75,7 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
     return cls(
         model=model or make_model(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
-        train_dataset=make_scenes(300) if train is None else train,
+        train_dataset=make_scenes(200) if train is None else train,
         **keywords,
     )
 

@@ -84,8 +84,8 @@ def test_training_on_it_raises_mean_iou(learned, tmp_path):
 
 def test_what_is_kept_of_each_image_is_a_sample_of_its_pixels(learned):
     predictions = learned.predictions
-    assert len(predictions) == 90
-    assert sum(value.nbytes for value in predictions.features.values()) == 90 * 1024 * (4 * len(NAMES) + 8)
+    assert len(predictions) == 60
+    assert sum(value.nbytes for value in predictions.features.values()) == 60 * 1024 * (4 * len(NAMES) + 8)
     assert predictions.references == predictions.features["labels"].squeeze(2).tolist()
     assert predictions.predictions == predictions.features["logits"].argmax(-1).squeeze(2).tolist()
 
