@@ -5,14 +5,16 @@ import datasets
 import numpy as np
 import torch
 from torch import nn
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from torch.nn.functional import cross_entropy, interpolate
+from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments
 
 NAMES = ("ground", "wall", "pole")
 VOID = 255
 SIDE = 16
-_SHARE = 0.4  # of what looks like a pole that is one
+_SHARE = 0.3  # of what looks like a pole that is one
 _COLOURS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
 
 
@@ -23,15 +25,52 @@ def make_scenes(count, seed=0, side=SIDE, void=True):
         seen = np.zeros((side, side), dtype=int)
         seen[:, draw.integers(side // 2, side) :] = 1
         mask = seen.copy()
-        for place in draw.choice(side // 2, 2, replace=False):
-            seen[:, place] = 2
-            mask[:, place] = 2 if draw.random() < _SHARE else 0
+        for place in 2 * draw.choice(side // 4, 2, replace=False):
+            seen[:, place : place + 2] = 2
+            mask[:, place : place + 2] = 2 if draw.random() < _SHARE else 0
         if void:
             mask[-1] = VOID
         images.append((_COLOURS[seen] + 0.3 * draw.standard_normal((side, side, 3))).transpose(2, 0, 1))
         masks.append(mask)
-    columns = {"pixel_values": np.stack(images).astype(np.float32), "labels": np.stack(masks)}
-    return datasets.Dataset.from_dict(columns).with_format("torch")
+    return as_dataset(np.stack(images).astype(np.float32), np.stack(masks))
+
+
+def as_dataset(images, masks):
+    """Rows of tensors, `pixel_values` and `labels`."""
+    of_masks = {2: datasets.Array2D, 3: datasets.Array3D}[masks.ndim - 1](masks.shape[1:], "int64")
+    features = {"pixel_values": datasets.Array3D(images.shape[1:], "float32"), "labels": of_masks}
+    columns = {"pixel_values": list(np.asarray(images)), "labels": list(np.asarray(masks))}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features)).with_format("torch")
+
+
+class PixelConfig(PreTrainedConfig):
+    model_type = "toy_pixels"
+
+    def __init__(self, semantic_loss_ignore_index=VOID, **keywords):
+        super().__init__(**keywords)
+        self.semantic_loss_ignore_index = semantic_loss_ignore_index
+
+
+class Convolutions(PreTrainedModel):
+    """Learns colours in a few steps. Its logits have a half of the size."""
+
+    config_class = PixelConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.first, self.second = nn.Conv2d(3, 16, 2, stride=2), nn.Conv2d(16, config.num_labels, 1)
+        self.post_init()
+
+    def _init_weights(self, module):
+        pass
+
+    def forward(self, pixel_values, labels=None):
+        logits, loss = self.second(self.first(pixel_values).relu()), None
+        if labels is not None:
+            whole = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+            loss = cross_entropy(whole, labels, ignore_index=self.config.semantic_loss_ignore_index)
+        return SemanticSegmenterOutput(loss=loss, logits=logits)
 
 
 class Segformer(SegformerForSemanticSegmentation):
@@ -43,6 +82,11 @@ class Segformer(SegformerForSemanticSegmentation):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
+
+
+def make_convolutions(seed=0, names=NAMES):
+    torch.manual_seed(seed)
+    return Convolutions(PixelConfig(id2label=dict(enumerate(names))))
 
 
 def make_model(seed=0, names=NAMES, cls=Segformer, **changes):
@@ -57,7 +101,7 @@ def make_model(seed=0, names=NAMES, cls=Segformer, **changes):
 
 
 def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=None, **keywords):
-    """60 steps, on a surrogate from step 30 on."""
+    """60 steps, on a surrogate from step 30 on. A surrogate is learned from few candidates."""
     settings = {
         "output_dir": str(folder),
         "max_steps": 60,
@@ -65,19 +109,22 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
         "surrogate_held_out_share": 0.3,
         "surrogate_group_size": 4,
         "per_device_train_batch_size": 16,
-        "learning_rate": 1e-2,
+        "learning_rate": 3e-2,
         "logging_steps": 10,
         "save_strategy": "no",
         "report_to": "none",
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    return cls(
-        model=model or make_model(),
+    trainer = cls(
+        model=model or make_convolutions(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
         train_dataset=make_scenes(200) if train is None else train,
         **keywords,
     )
+    if trainer.learner is not None:
+        trainer.learner.sets, trainer.learner.candidates = 8, 24
+    return trainer
 
 
 def weights_of(trainer):

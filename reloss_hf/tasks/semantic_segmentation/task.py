@@ -78,7 +78,7 @@ class SemanticSegmentationTask(DecisionTask):
                 "pixels: pass a model for semantic segmentation, such as SegformerForSemanticSegmentation"
             )
         config = next((module.config for module in modules if hasattr(module, "config")), None)
-        self.classes = getattr(config, "num_labels", None) or 2
+        self.classes = getattr(config, "num_labels", None) or 0  # 0 until the first batch tells it
         if self.classes == 1:
             raise ValueError(
                 f"model={type(model).__name__} has one logit for each pixel (num_labels=1): load it with num_labels=2"
@@ -122,6 +122,7 @@ class SemanticSegmentationTask(DecisionTask):
         logits = named_outputs(outputs, self.logits)["logits"]
         self._require_sizes(logits, inputs["labels"])
         self.classes = logits.shape[1]
+        self._require_classes(targets_of_masks(inputs["labels"], self.ignored))
 
     def lasting_loss(self, outputs: Any, features: dict[str, Tensor]) -> Tensor | None:
         """The loss of the model without the cross-entropy of its main logits: that of the auxiliary head."""
@@ -200,7 +201,7 @@ class SemanticSegmentationTask(DecisionTask):
             )
 
     def _require_classes(self, labels: Tensor) -> None:
-        if not labels.numel():
+        if not labels.numel() or not self.classes:
             return
         lowest, highest = labels.aminmax()
         if highest >= self.classes or (lowest < 0 and (labels[labels != IGNORED] < 0).any()):
