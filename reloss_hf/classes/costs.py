@@ -108,7 +108,8 @@ class ErrorCosts(CountedLoss, DecisionLoss):
             return torch.stack([targets * missed, others * alarmed], dim=-2)
         log_probs = log_softmax(logits, -1)
         missed, alarmed = -log_probs, -log_of_others(log_probs)
-        return mean_of_decisions(torch.stack([targets * missed, others * alarmed], dim=-2), features)
+        errors = (targets * missed, others * alarmed)
+        return torch.stack([mean_of_decisions(found, features) for found in errors], dim=-2)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         return (self.costs * mean).sum((-2, -1))

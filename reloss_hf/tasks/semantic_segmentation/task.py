@@ -51,7 +51,7 @@ class SemanticSegmentationTask(DecisionTask):
     )
     metrics: ClassVar = METRICS
     perturbed = staticmethod(perturbed)
-    group_size = 16
+    group_size = 8  # of 1,024 pixels each
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
