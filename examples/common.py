@@ -148,7 +148,7 @@ def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) 
         return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
     if data_args.train_file is not None:
         files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        kind = "csv" if data_args.train_file.endswith(".csv") else "json"
+        kind = {".csv": "csv", ".parquet": "parquet"}.get(Path(data_args.train_file).suffix, "json")
         return datasets.load_dataset(kind, data_files={split: path for split, path in files.items() if path})
     return own_corpus()
 

@@ -29,6 +29,15 @@ from .tasks.question_answering.losses import (
     SpanSurrogateMLP,
 )
 from .tasks.question_answering.preparation import prepare_features
+from .tasks.semantic_segmentation.evaluation import segmentation_compute_metrics
+from .tasks.semantic_segmentation.hand_made import (
+    PixelDiceLoss,
+    PixelFocalLoss,
+    PixelJaccardLoss,
+    PixelLovaszLoss,
+    PixelWeightedCrossEntropy,
+)
+from .tasks.semantic_segmentation.losses import PixelCosts, PixelCrossEntropy, PixelLoss, PixelSoftCounts
 from .tasks.token_classification.evaluation import tagging_compute_metrics
 from .tasks.token_classification.hand_made import (
     OutsideWeightedCrossEntropy,
@@ -76,6 +85,15 @@ __all__ = [
     "OutsideWeightedCrossEntropy",
     "OverlapSurrogate",
     "OwnOutputSurrogate",
+    "PixelCosts",
+    "PixelCrossEntropy",
+    "PixelDiceLoss",
+    "PixelFocalLoss",
+    "PixelJaccardLoss",
+    "PixelLoss",
+    "PixelLovaszLoss",
+    "PixelSoftCounts",
+    "PixelWeightedCrossEntropy",
     "Predictions",
     "PrefixNgramSurrogate",
     "ReLossArguments",
@@ -111,6 +129,7 @@ __all__ = [
     "gradient_penalty",
     "prepare_features",
     "prepare_tagging_features",
+    "segmentation_compute_metrics",
     "soft_rank",
     "sorting_network_rank",
     "spearman_correlation",

@@ -47,7 +47,7 @@ class SurrogateLearner(Learner):
 
 
 class CandidateLearner(candidates.CandidateLearner):
-    __doc__ = """Learns a loss for a classifier or a tagger outside any Trainer, from its predictions for some examples.
+    __doc__ = """Learns a loss for a model of classes, tags or pixels outside any Trainer, from its predictions.
 
     Example:
         >>> learner = CandidateLearner("f1", metric_options={"average": "macro"})
@@ -56,7 +56,8 @@ class CandidateLearner(candidates.CandidateLearner):
 
     `metric` is a `GroupMetric`, or anything that `GroupMetric` takes. `metric_options` are its settings. If the metric
     averages over classes, `learn` adds all classes to them. `surrogate` is the name of a class and replaces
-    `new_surrogate`, `perturbed` and `decode`: `"TagCosts"` for taggers.
+    `new_surrogate`, `perturbed` and `decode`: `"TagCosts"` for tags,
+    `"PixelCosts"` for pixels.
 
     """ + (candidates.CandidateLearner.__doc__ or "")
 

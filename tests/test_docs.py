@@ -16,6 +16,7 @@ import evaluate
 import huggingface_hub
 import pytest
 import toy_classes
+import toy_pixels
 import toy_questions
 import toy_tags
 from one_step import as_prompt, make_llama
@@ -130,8 +131,9 @@ def which_loss(folder, translation, monkeypatch):
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
     tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
+    pixels = {"segmenter": toy_pixels.make_model(), "scenes": toy_pixels.make_scenes(80)}
     tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
-    return translation | classes | tags | tokenizers
+    return translation | classes | tags | pixels | tokenizers
 
 
 @pytest.fixture

@@ -107,8 +107,9 @@ class ErrorCosts(CountedLoss, DecisionLoss):
             missed, alarmed = -logsigmoid(logits) / self.classes, -logsigmoid(-logits) / self.classes
             return torch.stack([targets * missed, others * alarmed], dim=-2)
         log_probs = log_softmax(logits, -1)
-        missed, alarmed = -log_probs, -(-log_probs.exp().clamp(max=1 - _NEAREST)).log1p()
-        return mean_of_decisions(torch.stack([targets * missed, others * alarmed], dim=-2), features)
+        missed, alarmed = -log_probs, -log_of_others(log_probs)
+        errors = (targets * missed, others * alarmed)
+        return torch.stack([mean_of_decisions(found, features) for found in errors], dim=-2)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         return (self.costs * mean).sum((-2, -1))
@@ -135,8 +136,9 @@ class ErrorCosts(CountedLoss, DecisionLoss):
         known, several, costs = labelled(features), has_several(features), self.costs.detach()
         spread = slice(None, None, 1 + int(known.sum()) // _MOST)
         logits, labels, targets = (
-            values[known][spread] for values in (features["logits"].double(), features["labels"], targets)
+            values[known][spread] for values in (features["logits"], features["labels"], targets)
         )
+        logits = logits.double()
         of_class = logits.new_zeros(self.classes, requires_grad=True)
         common = logits.new_zeros((), requires_grad=True)
         optimizer = torch.optim.LBFGS([of_class, common], max_iter=100, line_search_fn="strong_wolfe")
@@ -155,3 +157,8 @@ class ErrorCosts(CountedLoss, DecisionLoss):
 
         optimizer.step(loss)
         return move().detach().float()
+
+
+def log_of_others(log_probs: Tensor) -> Tensor:
+    """`log(1 - p)`, with a gradient of 0 where it is not worth following."""
+    return (-log_probs.exp().clamp(max=1 - _NEAREST)).log1p()

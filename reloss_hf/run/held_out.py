@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..tasks import CandidateTask
+from .rehearsal import untouched
 
 logger = logging.getLogger(__name__)
-
-_LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: int) -> tuple[Any, Any]:
@@ -61,28 +60,9 @@ def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
             )
 
 
-def labels_of(dataset: Any) -> list:
-    """The labels of all examples of a data set.
-
-    Raises:
-        ValueError: the data set has no column of labels.
-    """
-    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
-    column = next((name for name in _LABEL_COLUMNS if name in names), None)
-    if column is None:
-        raise ValueError(
-            f"the classes of train_dataset={type(dataset).__name__} cannot be counted, as it has no column "
-            f"{' or '.join(_LABEL_COLUMNS)}: pass a datasets.Dataset with one, or pass frequencies= to the loss"
-        )
-    return dataset.with_format(None)[column][:]
-
-
 def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
-    try:
-        labels = labels_of(dataset)
-    except ValueError:
-        return None
-    return task.label_table(labels)
+    with untouched(task.model):  # rows may be drawn at random
+        return task.label_table(dataset)
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sized
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from ..metrics import GroupMetric, MetricLike
 from ..surrogate import SurrogateLoss, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice, labels_of, warn_of_missing_labels
+from .held_out import held_out_slice, warn_of_missing_labels
+from .rehearsal import untouched
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -53,7 +53,8 @@ def given_surrogate(
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
-    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
+    with untouched(trainer.model):  # rows may be drawn at random
+        trainer.task.fit(surrogate, trainer.train_dataset)
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 

@@ -101,7 +101,9 @@ class SliceLearning:
             A surrogate that has learned nothing.
         """
         rows = range(min(_REHEARSED, len(self.dataset)))
-        return self.learner.rehearse(Predictions.concatenate([self._predict_batch(model.eval(), rows)]))
+        batches = BatchSampler(rows, self.trainer.args.eval_batch_size, drop_last=False)
+        parts = [self._predict_batch(model.eval(), batch) for batch in batches]
+        return self.learner.rehearse(Predictions.concatenate(parts))
 
     def finish(self, model: torch.nn.Module) -> None:
         """Measure the metric on the slice once more at the end of the run."""

@@ -194,12 +194,12 @@ class Task(ABC):
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
         """Read from the first batch, and its outputs without dropout, what the task needs to know."""
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:  # noqa: B027
         """Give a loss the facts that it needs about the training data.
 
         Args:
             surrogate: the loss, changed in place.
-            labels: returns the labels of all training examples.
+            dataset: the training data.
         """
 
     def base_loss(
@@ -247,6 +247,11 @@ class Task(ABC):
         """The part of a batch that the model takes: no columns of this task, and no arguments unknown to `forward`."""
         known = set(inputs) if self._arguments is None else self._arguments
         return {name: value for name, value in inputs.items() if name in known and name not in self.columns}
+
+    def lasting_loss(self, outputs: Any, features: dict[str, Tensor]) -> Tensor | None:
+        """The part of the model's own loss that stays after the switch, such as that of an auxiliary head; the mean
+        over the micro-batch. None if there is none."""
+        return None
 
     @abstractmethod
     def features(

@@ -4,12 +4,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..surrogate import CountedLoss
 from .base import Task
+
+_LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 class CandidateTask(Task):
@@ -55,6 +58,13 @@ class CandidateTask(Task):
         """The same options, from the features of predictions instead of the model."""
 
     @abstractmethod
-    def label_table(self, labels: list) -> Tensor:
-        """The labels of each example as 0/1, shape `(examples, C)`, from a column of a data set. A held-out slice is
-        drawn so that it has all labels."""
+    def label_table(self, dataset: Any) -> Tensor | None:
+        """The labels of each example of a data set as 0/1, shape `(examples, C)`; None if they cannot be read. A
+        held-out slice is drawn so that it has all labels."""
+
+
+def column_of_labels(dataset: Any) -> list | None:
+    """The labels of all examples of a data set; None if it has no column of labels."""
+    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
+    column = next((name for name in _LABEL_COLUMNS if name in names), None)
+    return None if column is None else dataset.with_format(None)[column][:]

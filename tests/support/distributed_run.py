@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_pixels
 import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -23,6 +24,7 @@ from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
+    PixelJaccardLoss,
     Predictions,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
@@ -87,14 +89,16 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of classifiers and taggers that train on global batches of 8: on learned costs, and on a soft
-    F1."""
+    """Weights and costs of models of classes, tags and pixels that train on global batches of 8: on learned costs, and
+    on soft counts."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
         "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
+        "learned_pixels": {"metric": "mean_iou", "surrogate_dataset": toy_pixels.make_scenes(40, seed=7)},
+        "soft_iou_of_pixels": {"surrogate": PixelJaccardLoss()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -104,7 +108,10 @@ def classified(folder):
             "optim": "sgd",
             "learning_rate": 0.5,
         }
-        if "tags" in name:
+        if "pixels" in name:
+            rows = toy_pixels.make_scenes(100)
+            trainer = toy_pixels.make_trainer(folder / name, rows, arguments=arguments, **keywords)
+        elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
