@@ -163,7 +163,7 @@ class TokenClassificationTask(DecisionTask):
         name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
         if not isinstance(name, str) or name not in METRICS:
             return options
-        return {"types": types_of(self.tags, options.get("suffix", False))} | options
+        return {"types": types_of(self.names, options.get("suffix", False))} | options
 
     @classmethod
     def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:
