@@ -79,10 +79,6 @@ class MeanIouMetric(VectorisedMetric):
         result = self.of_counts(self.counts(found, gold))
         return {name: value[0] if name.startswith("per_") else float(value[0]) for name, value in result.items()}
 
-    @property
-    def at_once(self) -> bool:
-        return True
-
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, np.ndarray]:
         groups = len(references)
         result = self.of_counts(self.counts(predictions.reshape(groups, -1), references.reshape(groups, -1)))
