@@ -82,7 +82,7 @@ class DataArguments:
     test_file: str | None = field(default=None, metadata={"help": "Parquet; by default the validation data."})
     image_column_name: str = field(default="image", metadata={"help": "The column of the images."})
     label_column_name: str = field(default="label", metadata={"help": "The column of the masks."})
-    label_names: list[str] | None = field(
+    class_names: list[str] | None = field(
         default=None, metadata={"help": "The names of the classes; by default their numbers in the training masks."}
     )
     do_reduce_labels: bool = field(
@@ -154,7 +154,7 @@ def read_data(data_args: DataArguments, seed: int) -> tuple[datasets.DatasetDict
     raw = raw.rename_columns({old: new for old, new in columns.items() if old != new})
     common.limit_samples(raw, data_args)
     splits = {split: raw[split].select_columns(["image", "label"]) for split in ("train", "validation", "test")}
-    names = data_args.label_names or (list(scenes.NAMES) if own else _numbers(splits["train"], data_args))
+    names = data_args.class_names or (list(scenes.NAMES) if own else _numbers(splits["train"], data_args))
     return datasets.DatasetDict(splits), names
 
 
