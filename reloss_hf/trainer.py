@@ -24,7 +24,7 @@ from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import CandidateTask, Task, columns_of_tasks, task_for
+from .tasks import Task, columns_of_tasks, task_for
 from .tasks.models import forked_random_state
 from .training_args import require_order
 
@@ -297,7 +297,7 @@ class ReLossMixin(SavingMixin):
         """Set up what depends on the task and on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         self.data_collator = self.task.collator(self.data_collator)
-        if inputs is None and issubclass(task, CandidateTask):
+        if inputs is None and task.learns_from_candidates(task.default_surrogate):
             inputs = first_examples(self)
         if inputs is not None:
             with untouched(self.model):

@@ -1,5 +1,6 @@
 """The base of tasks that learn a surrogate from candidates of the same examples."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +9,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..surrogate import CountedLoss
-from .base import Task
+from ..learning.predictions import Predictions
+from ..surrogate import CountedLoss, SurrogateLoss
+from .base import Candidate, Inputs, Task
+
+logger = logging.getLogger(__name__)
 
 
 class CandidateTask(Task):
-    """A task that can perturb and decode predictions from their features alone. It learns a surrogate from candidates
-    of the same examples, at the switch and again after it. It collects no snapshots before the switch."""
+    """A task that can perturb and decode predictions from their features alone. It learns its surrogates, or some of
+    them, from candidates of the same examples, at the switch and again after it. For these it collects no snapshots
+    before the switch."""
+
+    @classmethod
+    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
+        """True, unless a task says otherwise."""
+        return True
+
+    def predictions(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        """The model's own predictions of a batch, with all features that `perturbed` and `decode` read.
+
+        Args:
+            outputs: the outputs of the model.
+            inputs: the batch.
+            number: the number of the candidate.
+        """
+        return self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
 
     @staticmethod
     @abstractmethod
@@ -52,3 +72,17 @@ class CandidateTask(Task):
     def label_table(self, labels: list) -> Tensor:
         """The labels of each example as 0/1, shape `(examples, C)`, from a column of a data set. A held-out slice is
         drawn so that it has all labels."""
+
+    def require_slice(self, table: Tensor | None) -> None:
+        """Warn, or raise ValueError, if a held-out slice cannot tell all costs.
+
+        Args:
+            table: the result of `label_table`; None if the labels of the slice are not known.
+        """
+        missing = [] if table is None else (table.sum(0) == 0).nonzero().flatten().tolist()
+        if missing:
+            logger.warning(
+                "The labels %s never occur in the data that the surrogate is learned from, so they get the average "
+                "cost: to learn their costs, pass surrogate_dataset= or a larger surrogate_held_out_share=",
+                missing,
+            )
