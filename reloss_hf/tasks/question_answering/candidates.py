@@ -136,7 +136,7 @@ def require_spans(features: Features) -> None:
 
 def _has_spans(features: Features) -> Tensor:
     """The windows with a span to choose, shape `(n,)`."""
-    return features["span_texts"][..., 0].any(1)
+    return (features["span_texts"][..., 0] > 0).any(1)
 
 
 def _scores(features: Features) -> tuple[Tensor, Tensor, Tensor]:
