@@ -9,8 +9,8 @@ All arms continue the same warm start, with the same schedule, batches and numbe
 and a plot of both losses against F1 go to `--output_dir`.
 
 With `--version_2_with_negative` a third of the questions of the own corpus has no answer. The surrogate then learns
-when to abstain, from a slice of the training data that no arm is trained on. The table also has the F1 of the questions with
-and without an answer, and the F1 with the threshold that is best on validation.
+when to abstain, from a slice of the training data that no arm is trained on. The table also has the F1 of the questions
+with and without an answer, and the F1 with the threshold that is best on validation.
 """
 
 import logging
