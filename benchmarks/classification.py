@@ -198,7 +198,8 @@ def run_arm(
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    run = {"data": name, "seed": seed, "arm": arm, "metric": metric, "variant": variant} | trained(trainer)
+    run = {"data": name, "seed": seed, "arm": arm, "metric": metric, "variant": variant}
+    run |= {"bf16": data.bf16} | trained(trainer)
     run["warm_start"] = {"curve": start["curve"], "seconds": round(start["seconds"], 1)}
     logits = {part: predict(model, data, part) for part in ("held_out", "validation", "test")}
     settings = "-".join(str(value) for value in (name, seed, arm, metric, *variant.values()) if value is not None)

@@ -46,21 +46,22 @@ def load_pictures(corpus: Corpus, shared: Path, model_folder: Path | None) -> Da
         names=names,
         several=False,
         collate=collate,
-        new_model=lambda: PictureClassifier.from_pretrained(
+        new_model=lambda: MirroringForImageClassification.from_pretrained(
             model_folder, num_labels=len(names), ignore_mismatched_sizes=True
         ),
         bf16=False,
     )
 
 
-class PictureClassifier(TimmWrapperForImageClassification):
-    """Sees half of the pictures mirrored while it is trained."""
+class MirroringForImageClassification(TimmWrapperForImageClassification):
+    """Sees half of the pictures mirrored while it is trained. The name tells transformers which loss it has."""
 
-    def forward(self, pixel_values: Tensor, **keywords):
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **keywords):
         if self.training:
             mirrored = torch.rand(len(pixel_values), 1, 1, 1) < 0.5
             pixel_values = torch.where(mirrored, pixel_values.flip(-1), pixel_values)
-        return super().forward(pixel_values.contiguous(memory_format=torch.channels_last), **keywords)
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        return super().forward(pixel_values, labels=labels, **keywords)
 
 
 def collate(rows: list[dict]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from classifiers import UntilItStopsRising, arguments, encoder_folder, read_rows
+from classifiers import BF16, UntilItStopsRising, arguments, encoder_folder, read_rows
 from transformers import (
     AutoTokenizer,
     BertForTokenClassification,
@@ -43,7 +43,7 @@ class Data:
     test: datasets.Dataset
     names: list[str]
     collate: Callable
-    bf16: bool = True
+    bf16: bool = BF16
 
     def new_model(self) -> PreTrainedModel:
         return BertForTokenClassification.from_pretrained(
@@ -97,7 +97,7 @@ def predict(model: PreTrainedModel, part: datasets.Dataset, collate: Callable, s
     for start in range(0, len(order), size):
         inputs = collate([rows[int(row)] for row in order[start : start + size]])
         labels = inputs.pop("labels")
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=BF16):
             found.append({"logits": model(**inputs).logits.float(), "labels": labels})
     return found
 
@@ -131,6 +131,7 @@ def warm_start(name: str, data: Data, seed: int, folder: Path) -> dict:
         data_collator=data.collate,
         optimizers=(optimizer_of(model), None),
         score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
+        patience=2,
     )
     seconds = trainer.train().metrics["train_runtime"]
     model.load_state_dict(trainer.best)

@@ -97,7 +97,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    run = {"data": name, "seed": seed, "arm": arm, "variant": variant} | trained(trainer)
+    run = {"data": name, "seed": seed, "arm": arm, "variant": variant, "bf16": data.bf16} | trained(trainer)
     if trainer.learning is not None and trainer.surrogate is not None:
         costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
         run["costs"] = {kind: dict(zip(data.names, _rounded(found), strict=True)) for kind, found in costs.items()}

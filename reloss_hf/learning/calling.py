@@ -32,11 +32,6 @@ class VectorisedMetric(ABC):
     def __call__(self, predictions: list, references: list) -> Any:
         """The score of one group."""
 
-    @property
-    @abstractmethod
-    def at_once(self) -> bool:
-        """Whether `scores` is quick. It may not support every setting of the metric."""
-
     @abstractmethod
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | dict[str, np.ndarray] | None:
         """The scores of groups of one size, shape `(groups,)`, equal to those of `__call__`. A dict if a group has

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..report import HeldOutGroups, LearningReport
 from ..surrogate import CountedLoss, Features
-from .calling import VectorisedMetric
 from .functional import hard_rank, soft_rank, spearman_correlation
 from .metrics import LoadedGroupMetric, rows_of
 from .predictions import Predictions
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 _STEPS_BETWEEN_CHECKS = 25
 # The share of the sets to learn from that decide when to stop.
 _STOPPING = 0.2
+_REPORTED_SETS = 8
 
 
 class CandidateLearner:
@@ -43,8 +43,8 @@ class CandidateLearner:
             `CandidateTask.perturbed`.
         decode: makes the predictions for the metric, `(features, names) -> array`; see `CandidateTask.decode`.
         group_size: examples of a set.
-        sets: how many sets to score and learn from. None is 24, or 12 if the metric scores one group after another.
-        candidates: candidates of each set. None is 48, or 24 if the metric scores one group after another.
+        sets: how many sets to score and learn from.
+        candidates: candidates of each set.
         steps: steps of Adam.
         learning_rate: learning rate of Adam.
         held_out: the share of the examples that is kept from learning, unless others are given to `learn`.
@@ -63,8 +63,8 @@ class CandidateLearner:
         decode: Callable[[Features, Sequence[str]], np.ndarray],
         *,
         group_size: int = 256,
-        sets: int | None = None,
-        candidates: int | None = None,
+        sets: int = 12,
+        candidates: int = 24,
         steps: int = 150,
         learning_rate: float = 0.05,
         held_out: float = 0.3,
@@ -75,9 +75,7 @@ class CandidateLearner:
         if not 0 < held_out < 1:
             raise ValueError(f"held_out={held_out} must lie between 0 and 1")
         self.metric, self.new_surrogate, self.perturbed, self.decode = metric, new_surrogate, perturbed, decode
-        at_once = isinstance(metric.metric, VectorisedMetric) and metric.metric.at_once
-        self.group_size, self.sets = group_size, sets or (24 if at_once else 12)
-        self.candidates = candidates or (48 if at_once else 24)
+        self.group_size, self.sets, self.candidates = group_size, sets, candidates
         self.steps, self.learning_rate, self.held_out, self.seed = steps, learning_rate, held_out, seed
         self.surrogate: CountedLoss | None = None
         self.held_out_groups: HeldOutGroups | None = None
@@ -111,7 +109,7 @@ class CandidateLearner:
         surrogate = self.surrogate = self.new_surrogate(predictions.features)
         surrogate.observe(predictions.features)
         learned, strength = self._varied_sets(predictions, generator)
-        final = self._sets(others, max(8, self.sets // 4), generator, strength)
+        final = self._sets(others, _REPORTED_SETS, generator, strength, with_base=True)
         varies = bool((learned.scores.std(1) > 0).any())
         steps = self._optimise(learned) if varies else 0
         surrogate.eval().requires_grad_(False)
@@ -187,6 +185,7 @@ class CandidateLearner:
         generator: torch.Generator,
         strength: float = 1.0,
         candidates: int = 0,
+        with_base: bool = False,
     ) -> "_Sets":
         candidates, perturbed = candidates or self.candidates, partial(self.perturbed, strength=strength)
         parts, left_out = [], 0
@@ -195,8 +194,9 @@ class CandidateLearner:
                 predictions, self.metric, perturbed, self.decode, self.group_size, candidates, generator
             )
             with torch.no_grad():
-                means = mean_statistics(self.surrogate, copies, candidates)
-                base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
+                means, base = mean_statistics(self.surrogate, copies, candidates), torch.empty(candidates)
+                if with_base:
+                    base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
             places = _scored(scores)
             left_out += int(scores.isnan().sum())
             parts.append((means[places], scores[places].float(), base[places]))
@@ -294,7 +294,7 @@ class Change:
 class _Sets:
     statistics: Tensor  # the mean statistics of each candidate, `(sets, candidates, *shape of one)`
     scores: Tensor  # the scores of the candidates, `(sets, candidates)`; higher is better
-    base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`
+    base: Tensor  # cross-entropy of the candidates, `(sets, candidates)`; of no meaning if it was not asked for
     left_out: int  # how many candidates the metric could not score; scored ones of their set take their place
 
 

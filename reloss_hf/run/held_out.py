@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: int) -> tuple[Any, Any]:
     """The training data without the slice, and the slice. The same seed gives the same slice. It has every label that
-    the training data can spare an example of.
+    the training data can spare an example of. All windows of one text are in the same part.
 
     Raises:
         ValueError: no slice can be cut off.
@@ -35,7 +35,8 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
     table = label_table(train_dataset, task)
     if table is not None:
         order = _all_labels_first(order, table, size)
-    rest, held_out = sorted(order[size:].tolist()), sorted(order[:size].tolist())
+    held_out = _with_their_windows(order[:size].tolist(), train_dataset, task.window_of)
+    rest = sorted(set(range(len(train_dataset))).difference(held_out))
     logger.warning(
         "%d of the %d training examples are held out to learn the surrogate from: to train on all of them, pass "
         "surrogate_dataset=",
@@ -80,6 +81,15 @@ def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:
         if found is not None and spare is not None:
             front[front.index(spare)], back[back.index(found)] = found, spare
     return torch.tensor(front + back)
+
+
+def _with_their_windows(rows: list[int], dataset: Any, column: str | None) -> list[int]:
+    """The rows, and all others that are windows of the same texts, sorted."""
+    if column is None or not isinstance(dataset, datasets.Dataset) or column not in dataset.column_names:
+        return sorted(rows)
+    texts = dataset.with_format(None)[column][:]
+    chosen = {texts[row] for row in rows}
+    return [row for row, text in enumerate(texts) if text in chosen]
 
 
 def _rows(dataset: Any, rows: list[int]) -> Any:

@@ -3,7 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,13 @@ logger = logging.getLogger(__name__)
 class CandidateTask(Task):
     """A task that can perturb and decode predictions from their features alone. It learns its surrogates, or some of
     them, from candidates of the same examples, at the switch and again after it. For these it collects no snapshots
-    before the switch."""
+    before the switch.
+
+    Attributes:
+        window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
+    """
+
+    window_of: ClassVar[str | None] = None
 
     @classmethod
     def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:

@@ -46,10 +46,6 @@ class ClassificationMetric(VectorisedMetric):
             )
         return self.function(references, predictions, **self.options)
 
-    @property
-    def at_once(self) -> bool:
-        return self.function.__name__ in (*_RATIOS, "accuracy_score", "matthews_corrcoef")
-
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> np.ndarray | None:
         """Scores from counts, because scikit-learn needs milliseconds a group."""
         function, options = self.function.__name__, self.options

@@ -1,7 +1,7 @@
 """The metrics of questions that need no download: SQuAD's, with the options, defaults and results of `evaluate`."""
 
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ class SquadV2Metric(VectorisedMetric):
     """
 
     name = "squad_v2"
-    at_once: ClassVar[bool] = True
 
     def __init__(self, no_answer_threshold: float = 1.0):
         self.no_answer_threshold = no_answer_threshold

@@ -54,6 +54,7 @@ class QuestionAnsweringTask(CandidateTask):
     hand_made = (SpanCrossEntropy, ExpectedF1Loss)
     metrics: ClassVar = METRICS
     label_columns = ("answerable",)
+    window_of = "example_id"
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import datasets
+import evaluate
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from transformers import DataCollatorForTokenClassification, DataCollatorWithPad
 
 from ...classes.hand_made import FrequencyLoss
 from ...classes.losses import IGNORED, labelled, targets_of
+from ...learning.calling import unwrapped
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss
@@ -30,7 +32,7 @@ from .hand_made import (
 )
 from .losses import TagCosts, TagCrossEntropy, TagSoftCounts
 from .metrics import METRICS
-from .spans import OUTSIDE
+from .spans import OUTSIDE, types_of
 
 _CLASSES = class_names("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES")
 
@@ -58,6 +60,7 @@ class TokenClassificationTask(CandidateTask):
     group_size = 256
     needs_processing_class = False
     reads_logits_and_labels_alone = True
+    window_of = "text"
     labels = ("labels",)
     logits = ("logits",)
 
@@ -185,7 +188,12 @@ class TokenClassificationTask(CandidateTask):
         return cls(classes=features["logits"].shape[-1]) if issubclass(cls, TagCosts | TagSoftCounts) else cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
+        """With all types of the model's tags, if the metric is seqeval."""
+        metric, _ = unwrapped(metric)
+        name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
+        if not isinstance(name, str) or name not in METRICS:
+            return options
+        return {"types": types_of(self.tags, options.get("suffix", False))} | options
 
     @staticmethod
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 from tokenizers import normalizers, pre_tokenizers
-from toy_tags import NAMES, make_model, make_sentences, make_tokenizer
+from toy_tags import NAMES, make_model, make_sentences, make_tokenizer, make_trainer
 from transformers import EvalPrediction
 
 from reloss_hf import prepare_tagging_features, tag_names, tagging_compute_metrics
@@ -134,3 +134,10 @@ def test_data_without_the_columns_is_refused():
         prepare_tagging_features([], make_tokenizer(), NAMES)
     with pytest.raises(ValueError, match="numbers without names, such as 3"):
         tag_names(sentence(["a"], [3]))
+
+
+def test_all_windows_of_a_text_are_held_out_or_none(tmp_path):
+    train = prepare_tagging_features(make_sentences(60, longest=40), make_tokenizer(), NAMES, max_length=10, stride=3)
+    trainer = make_trainer(tmp_path, train, metric="seqeval")
+    trained, held_out = set(trainer.train_dataset["text"][:]), set(trainer.learning.dataset["text"][:])
+    assert len(held_out) >= 6 and not trained & held_out and trained | held_out == set(range(60))
