@@ -4,17 +4,28 @@ import json
 import math
 import statistics
 from pathlib import Path
+from typing import ClassVar
 
 ARMS = ("cross_entropy", "o_weight", "dice", "as_written", "surrogate", "shuffled_control")
-METRIC = "entity F1"
-_FILE = "token_classification.json"
 
 
 class Results:
-    """`token_classification.json` of a folder. Each run holds the validation and test scores of an arm on a seed."""
+    """`token_classification.json` of a folder. Each run holds the validation and test scores of an arm on a seed.
+
+    Attributes:
+        file: the name of the file.
+        metric: the metric in the rows, `f1` in the scores.
+        parts: other scores in the rows.
+        arms: the arms in the rows, in this order.
+    """
+
+    file: ClassVar[str] = "token_classification.json"
+    metric: ClassVar[str] = "entity F1"
+    parts: ClassVar[tuple[str, ...]] = ("precision", "recall")
+    arms: ClassVar[tuple[str, ...]] = ARMS
 
     def __init__(self, folder: Path):
-        self.path = Path(folder) / _FILE
+        self.path = Path(folder) / self.file
         self.runs = json.loads(self.path.read_text())["runs"] if self.path.exists() else []
 
     def has(self, *key) -> bool:
@@ -40,8 +51,8 @@ class Results:
     def rows(self) -> list[dict]:
         rows = []
         for data in dict.fromkeys(run["data"] for run in self.runs):
-            arms = [self._arm(data, arm) for arm in ARMS if self.of(data, arm)]
-            rows.append({"data": data, "metric": METRIC, "arms": arms})
+            arms = [self._arm(data, arm) for arm in self.arms if self.of(data, arm)]
+            rows.append({"data": data, "metric": self.metric, "arms": arms})
         return rows
 
     def _arm(self, data: str, arm: str) -> dict:
@@ -54,8 +65,7 @@ class Results:
             "mean": round(statistics.mean(found), 2),
             "sd": round(statistics.stdev(found), 2) if len(found) > 1 else 0.0,
             "seconds": round(statistics.mean(run["seconds"] for run in runs), 1),
-            "precision": [run["test"]["precision"] for run in runs],
-            "recall": [run["test"]["recall"] for run in runs],
+            **{part: [run["test"][part] for run in runs] for part in self.parts},
             "validation": [run["validation"]["f1"] for run in runs],
             "settings": runs[0]["variant"],
         }
@@ -67,13 +77,13 @@ class Results:
 
 def print_table(results: Results) -> None:
     """The test scores of each arm, and its gain over cross-entropy on the same seeds with the standard error."""
-    print("| data | arm | seeds | F1 | precision | recall | gain | seconds | settings |")
+    print(f"| data | arm | seeds | F1 | {' | '.join(results.parts)} | gain | seconds | settings |")
     print("|---" * 9 + "|")
     for row in results.rows():
         arms = {arm["arm"]: arm for arm in row["arms"]}
         for name, arm in arms.items():
             parts = [f"{arm['mean']:.2f} ± {arm['sd']:.2f}"]
-            parts += [f"{statistics.mean(arm[part]):.2f}" for part in ("precision", "recall")]
+            parts += [f"{statistics.mean(arm[part]):.2f}" for part in results.parts]
             parts += [_gain(arm, arms.get("cross_entropy")), f"{arm['seconds']:.0f}"]
             settings = ", ".join(f"{key} {value}" for key, value in arm["settings"].items())
             print(f"| {row['data']} | {name} | {len(arm['seeds'])} | {' | '.join(parts)} | {settings} |")
