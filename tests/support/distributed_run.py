@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_abstention
 import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -87,14 +88,15 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of classifiers and taggers that train on global batches of 8: on learned costs, and on a soft
-    F1."""
+    """Weights and costs of classifiers, taggers and readers that train on global batches of 8: on learned costs, and on
+    a soft F1."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
         "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
+        "learned_abstentions": {"metric": "squad_v2", "surrogate_dataset": toy_abstention.make_features(60, seed=7)},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -106,6 +108,10 @@ def classified(folder):
         }
         if "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+        elif "abstentions" in name:
+            equal = [row for row in toy_abstention.make_features(600) if len(row["input_ids"]) == 14][:64]
+            arguments |= {"learning_rate": 0.1}
+            trainer = toy_abstention.make_trainer(folder / name, equal, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
             trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)

@@ -96,7 +96,7 @@ def test_the_same_generator_draws_the_same_copies_and_strength_makes_them_strong
 
 
 def test_a_model_that_never_abstains_has_copies_that_do():
-    features = as_predictions(drawn(200, offset=-4.0)).features
+    features = as_predictions(drawn(200, offset=-8.0)).features
     decoded = QuestionAnsweringTask.decode(features, ())
     assert sum(row["prediction_text"] == "" for row in decoded) == 0
     copies = QuestionAnsweringTask.perturbed(features, 24, torch.Generator().manual_seed(0), 3.0)
