@@ -51,8 +51,8 @@ class ReLossMixin(SavingMixin):
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
         surrogate_dataset: the data to learn a surrogate from, best a slice of the training data that the model is not
             trained on. A classifier, a tagger or a reader that may abstain predicts it at the switch; the default is a
-            share of `train_dataset`, which the trainer then takes out of the training data. With `surrogate_predictions="generate"` the model
-            decodes it; the default is then `eval_dataset`.
+            share of `train_dataset`, which the trainer then takes out of the training data. With
+            `surrogate_predictions="generate"` the model decodes it; the default is then `eval_dataset`.
         task: the name of the task, such as `"question_answering"`. By default the class of the model tells it. If
             transformers does not know that class, the outputs and labels of the first examples tell it.
 
