@@ -30,10 +30,10 @@ def diagnose(
     """Compare the hand-made losses of the task with any surrogates. The first loss is the one before the switch.
 
     The losses are compared on disjoint groups of predictions. If the loss for this metric is learned from candidates of
-    the same examples, they are compared on such candidates. A group holds predictions of one candidate, no prediction
-    is in two groups, and corruptions are left out. For the intervals, the groups of each candidate, or the sets of
-    candidates of the same examples, are drawn again with replacement. All losses and their differences are measured on
-    the same draws.
+    the same examples, and the predictions hold what these need, they are compared on such candidates. A group holds
+    predictions of one candidate, no prediction is in two groups, and corruptions are left out. For the intervals, the
+    groups of each candidate, or the sets of candidates of the same examples, are drawn again with replacement. All
+    losses and their differences are measured on the same draws.
 
     Args:
         predictions: predictions, such as those of a run with `save_predictions=True`.
@@ -50,14 +50,15 @@ def diagnose(
     """
     task = task_of_features(predictions.features)
     learned = task.surrogate_for(metric)
-    group_size = group_size or task.group_size_for(learned)
+    same = task.learns_from_candidates(learned) and set(task.kept) <= set(predictions.features)
+    group_size = group_size or (task.group_size_for(learned) if same else task.group_size)
     base, *others = task.compared(predictions)
     losses = {base.base_loss_name: base} | {type(loss).__name__: loss for loss in others} | (surrogates or {})
     for name, loss in losses.items():
         missing = sorted(set(loss.reads) - set(predictions.features))
         if missing:
             raise ValueError(f"surrogate {name!r} reads {missing}, but the predictions do not hold these features")
-    if task.learns_from_candidates(learned):
+    if same:
         return diagnose_same_examples(task, predictions, metric, losses, group_size, resamples, seed, progress)
     generator = torch.Generator().manual_seed(seed)
     rows, candidates = _disjoint_groups(predictions, group_size, generator)

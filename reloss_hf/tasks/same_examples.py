@@ -22,9 +22,11 @@ class CandidateTask(Task):
     before the switch.
 
     Attributes:
+        kept: the features that `perturbed` and `decode` read and that the losses do not read.
         window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
     """
 
+    kept: ClassVar[tuple[str, ...]] = ()
     window_of: ClassVar[str | None] = None
 
     @classmethod

@@ -26,12 +26,13 @@ from .spans import MASKED_SCORE, SCORES, gold_is_null, highest_spans, null_log_o
 from .windows import span_texts
 
 # How many of the best spans of a window are kept. A perturbed model hardly ever prefers another one.
-_KEPT = 20
+_BEST = 20
 # Of the null score: in root mean squares of its distance from that of the best span. Of others: in standard deviations.
 _SCALE = 0.3
 # The lowest score of a position of the window.
 _LOWEST = -1e4
-_KEEP = ("spans", "span_texts", "window_ids")
+# The features that are kept of predictions to decode them again.
+KEPT = ("spans", "span_texts", "window_ids")
 
 
 def with_spans(predictions: Predictions, input_ids: Sequence[list[int]], tokenizer: Any) -> Predictions:
@@ -44,7 +45,7 @@ def with_spans(predictions: Predictions, input_ids: Sequence[list[int]], tokeniz
         tokenizer: decodes the spans.
     """
     features = predictions.features
-    best = highest_spans(*(features[name] for name in SCORES), features["context_mask"], _KEPT)
+    best = highest_spans(*(features[name] for name in SCORES), features["context_mask"], _BEST)
     gold = features["gold_spans"].to(best)
     fills_up = features["null_mask"].gather(1, gold[..., 0]).unsqueeze(2)
     spans = torch.cat([gold.masked_fill(fills_up, -1), best], dim=1)
@@ -126,11 +127,11 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
 
 def require_spans(features: Features) -> None:
     """Raises ValueError if predictions lack what is needed to decode them again."""
-    missing = [name for name in _KEEP if name not in features]
+    missing = [name for name in KEPT if name not in features]
     if missing:
         raise ValueError(
             f"the predictions hold no {missing}, so candidates of the same questions cannot be decoded: collect them "
-            "again by collect_predictions, or by a run that learns from candidates"
+            "again by collect_predictions, or learn another class, such as AnswersSurrogate"
         )
 
 
@@ -142,7 +143,7 @@ def _has_spans(features: Features) -> Tensor:
 def _scores(features: Features) -> tuple[Tensor, Tensor, Tensor]:
     """The score of the best kept span, its place, and the score of the null position; `(n,)` each."""
     spans, is_span = features["spans"].clamp(min=0).long(), features["span_texts"][..., 0] > 0
-    start, end = (features[name] for name in SCORES)
+    start, end = (features[name].clamp(min=_LOWEST) for name in SCORES)
     scores = start.gather(1, spans[..., 0]) + end.gather(1, spans[..., 1])
     best, place = scores.masked_fill(~is_span, MASKED_SCORE).max(1)
     null = sum(values.masked_fill(~features["null_mask"], MASKED_SCORE).amax(1) for values in (start, end))

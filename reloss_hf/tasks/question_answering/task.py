@@ -14,7 +14,7 @@ from ...surrogate import CountedLoss, SurrogateLoss
 from ..base import Candidate, Inputs
 from ..models import class_names, is_known_as, is_one_of, named_outputs
 from ..same_examples import CandidateTask
-from .candidates import decode, perturbed, with_spans
+from .candidates import KEPT, decode, perturbed, with_spans
 from .corruption import swapped
 from .formats import as_prediction, as_reference, predictions_of
 from .losses import AnswersCrossEntropy, AnswersSurrogate, ExpectedF1Loss, SpanCrossEntropy
@@ -55,6 +55,7 @@ class QuestionAnsweringTask(CandidateTask):
     metrics: ClassVar = METRICS
     label_columns = ("answerable",)
     window_of = "example_id"
+    kept = KEPT
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)

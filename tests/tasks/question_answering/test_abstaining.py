@@ -10,6 +10,7 @@ from toy_questions import SquadV2, make_examples
 from reloss_hf import (
     AbstentionCosts,
     AnswersSurrogate,
+    GroupMetric,
     Predictions,
     ReLossTrainer,
     SurrogateLoss,
@@ -18,6 +19,7 @@ from reloss_hf import (
     squad_compute_metrics,
 )
 from reloss_hf.cli import main
+from reloss_hf.diagnosis.diagnosis import diagnose
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,9 @@ def test_other_losses_are_learned_from_groups_as_before(tmp_path, metric):
     trainer.train()
     assert type(trainer.surrogate) is AnswersSurrogate and not trainer.surrogate_report.same_examples
     assert "spans" not in trainer.predictions.features
+    if metric == "squad_v2":  # what is saved of such a run can still be diagnosed
+        diagnosis = diagnose(trainer.predictions, GroupMetric(metric), None, 4, 20, progress=False)
+        assert diagnosis.set_size == 0 and diagnosis.group_size == 4
 
 
 def test_a_model_that_cannot_abstain_does_no_harm(tmp_path):
