@@ -6,6 +6,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 from toy_abstention import TOKENIZER, make_features, make_trainer, warm_model
 from toy_questions import SquadV2, make_examples
+from toy_training import learning_less
 
 from reloss_hf import (
     AbstentionCosts,
@@ -160,7 +161,7 @@ def test_other_losses_are_learned_from_groups_as_before(tmp_path, metric):
     rows = make_features(200, unanswerable=0.4 if metric == "squad_v2" else 0.0, golds=2)
     own = {"surrogate_class": "AnswersSurrogate"} if metric == "squad_v2" else {}
     arguments = {"surrogate_snapshot_size": 64, "surrogate_snapshots": 2, "surrogate_group_size": 4} | own
-    trainer = make_trainer(tmp_path, rows, arguments=arguments, metric=metric)
+    trainer = learning_less(make_trainer(tmp_path, rows, arguments=arguments, metric=metric))
     assert len(trainer.train_dataset) == 200  # nothing is held out
     trainer.train()
     assert type(trainer.surrogate) is AnswersSurrogate and not trainer.surrogate_report.same_examples
