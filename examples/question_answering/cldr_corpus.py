@@ -66,7 +66,7 @@ def _unambiguous(draw: random.Random, territories: dict[str, dict], name: str, u
     while True:
         example, missing = _example(draw, territories, name)
         if example["context"].count(example["answers"]["text"][0]) == 1:
-            return example | missing if unanswerable and draw.random() < unanswerable else example
+            return example | missing if random.Random(f"answer {name}").random() < unanswerable else example
 
 
 def _example(draw: random.Random, territories: dict[str, dict], name: str) -> tuple[dict, dict]:
