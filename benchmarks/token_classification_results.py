@@ -78,7 +78,7 @@ class Results:
 def print_table(results: Results) -> None:
     """The test scores of each arm, and its gain over cross-entropy on the same seeds with the standard error."""
     print(f"| data | arm | seeds | F1 | {' | '.join(results.parts)} | gain | seconds | settings |")
-    print("|---" * 9 + "|")
+    print("|---" * (7 + len(results.parts)) + "|")
     for row in results.rows():
         arms = {arm["arm"]: arm for arm in row["arms"]}
         for name, arm in arms.items():
