@@ -17,6 +17,7 @@ from .tasks.classification.hand_made import (
     SoftF1Loss,
 )
 from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
+from .tasks.question_answering.abstention import AbstentionCosts
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -63,6 +64,7 @@ from .trainer import ReLossMixin, ReLossSeq2SeqTrainer, ReLossTrainer
 from .training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
 
 __all__ = [
+    "AbstentionCosts",
     "Answer",
     "AnswersCrossEntropy",
     "AnswersSurrogate",

@@ -24,7 +24,7 @@ from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import CandidateTask, Task, columns_of_tasks, task_for
+from .tasks import Task, columns_of_tasks, task_for
 from .tasks.models import forked_random_state
 from .training_args import require_order
 
@@ -50,8 +50,8 @@ class ReLossMixin(SavingMixin):
             during training. If `metric` is None too, the trainer uses the task's `default_loss` and learns nothing:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
         surrogate_dataset: the data to learn a surrogate from, best a slice of the training data that the model is not
-            trained on. A model of classes, tags or pixels predicts it at the switch; the default is a share of
-            `train_dataset`, which the trainer then takes out of the training data. With
+            trained on. A model of classes, tags or pixels, or a reader that may abstain, predicts it at the switch; the
+            default is a share of `train_dataset`, which the trainer then takes out of the training data. With
             `surrogate_predictions="generate"` the model decodes it; the default is then `eval_dataset`.
         task: the name of the task, such as `"question_answering"`. By default the class of the model tells it. If
             transformers does not know that class, the outputs and labels of the first examples tell it.
@@ -297,7 +297,7 @@ class ReLossMixin(SavingMixin):
         """Set up what depends on the task and on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         self.data_collator = self.task.collator(self.data_collator)
-        if inputs is None and issubclass(task, CandidateTask):
+        if inputs is None and task.learns_from_candidates(task.default_surrogate):
             inputs = first_examples(self)
         if inputs is not None:
             with untouched(self.model):

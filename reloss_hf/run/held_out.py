@@ -33,7 +33,7 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         )
     size = max(1, round(share * len(train_dataset)))
     order = torch.randperm(len(train_dataset), generator=torch.Generator().manual_seed(seed))
-    table = _label_table(train_dataset, task)
+    table = label_table(train_dataset, task)
     if table is not None:
         order = _all_labels_first(order, table, size)
     held_out = _with_their_windows(order[:size].tolist(), train_dataset, task.window_of)
@@ -47,20 +47,8 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
     return _rows(train_dataset, rest), _rows(train_dataset, held_out)
 
 
-def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
-    """Warn of labels that no example of the slice has."""
-    table = _label_table(held_out, task)
-    if table is not None:
-        missing = (table.sum(0) == 0).nonzero().flatten().tolist()
-        if missing:
-            logger.warning(
-                "The labels %s never occur in the data that the surrogate is learned from, so they get the average "
-                "cost: to learn their costs, pass surrogate_dataset= or a larger surrogate_held_out_share=",
-                missing,
-            )
-
-
-def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
+def label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
+    """The labels of a data set as 0/1, shape `(examples, C)`; None if they cannot be read."""
     with untouched(task.model):  # rows may be drawn at random
         return task.label_table(dataset)
 

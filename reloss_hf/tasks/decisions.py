@@ -45,7 +45,8 @@ class DecisionTask(CandidateTask):
             if counted is None:
                 raise ValueError(
                     f"the {self.called} of train_dataset={type(dataset).__name__} cannot be counted, as it has no "
-                    "column labels or label: pass a datasets.Dataset with one, or pass frequencies= to the loss"
+                    f"column {' or '.join(self.label_columns)}: pass a datasets.Dataset with one, or pass "
+                    "frequencies= to the loss"
                 )
             surrogate.count(*counted)
         if isinstance(surrogate, ErrorCosts | LearnedCounts) and surrogate.classes != self.classes:

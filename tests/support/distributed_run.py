@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_abstention
 import toy_pixels
 import toy_tags
 from one_step import SURROGATES, flat, gradient
@@ -89,8 +90,8 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of models of classes, tags and pixels that train on global batches of 8: on learned costs, and
-    on soft counts."""
+    """Weights and costs of models of classes, tags and pixels and of readers that train on global batches of 8: on
+    learned costs, and on soft counts."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
@@ -99,6 +100,7 @@ def classified(folder):
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
         "learned_pixels": {"metric": "mean_iou", "surrogate_dataset": toy_pixels.make_scenes(40, seed=7)},
         "soft_iou_of_pixels": {"surrogate": PixelJaccardLoss()},
+        "learned_abstentions": {"metric": "squad_v2", "surrogate_dataset": toy_abstention.make_features(60, seed=7)},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -113,6 +115,10 @@ def classified(folder):
             trainer = toy_pixels.make_trainer(folder / name, rows, arguments=arguments, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+        elif "abstentions" in name:
+            equal = [row for row in toy_abstention.make_features(600) if len(row["input_ids"]) == 14][:64]
+            arguments |= {"learning_rate": 0.1}
+            trainer = toy_abstention.make_trainer(folder / name, equal, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
             trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)

@@ -13,7 +13,6 @@ from ...learning.metrics import LoadedGroupMetric
 from ..base import Inputs
 from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
-from ..same_examples import column_of_labels
 from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
@@ -132,7 +131,7 @@ class ClassificationTask(DecisionTask):
         return options if has_several(features) else _with_classes(metric, options, features["logits"].shape[1])
 
     def label_table(self, dataset: Any) -> Tensor | None:
-        labels = column_of_labels(dataset)
+        labels = self.column_of_labels(dataset)
         return None if labels is None else self._table(_labels({"labels": torch.as_tensor(labels)}))
 
     def sample_pair(self) -> tuple[Any, Any]:

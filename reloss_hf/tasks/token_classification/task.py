@@ -18,7 +18,6 @@ from ...surrogate import SurrogateLoss
 from ..base import Inputs
 from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
-from ..same_examples import column_of_labels
 from .candidates import perturbed
 from .evaluation import tags_of
 from .hand_made import (
@@ -134,7 +133,7 @@ class TokenClassificationTask(DecisionTask):
             surrogate.outside = self.names.index(OUTSIDE)
 
     def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
-        labels = column_of_labels(dataset)
+        labels = self.column_of_labels(dataset)
         if labels is None:
             return None
         tags = self._require_tags(_flat(labels))
@@ -175,7 +174,7 @@ class TokenClassificationTask(DecisionTask):
         return [loss for loss in losses if not isinstance(loss, OutsideLoss) or loss.outside is not None]
 
     def label_table(self, dataset: Any) -> Tensor | None:
-        labels = column_of_labels(dataset)
+        labels = self.column_of_labels(dataset)
         if labels is None:
             return None
         table = torch.zeros(len(labels), self.classes, dtype=torch.long)
