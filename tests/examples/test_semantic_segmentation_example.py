@@ -80,7 +80,7 @@ def test_files_with_other_columns_and_classes_are_taken(run, tmp_path):
         Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
         return {"bytes": buffer.getvalue(), "path": None}
 
-    masks = draw.choice([0, 1, 2, 255], (60, 4, 4)).repeat(8, 1).repeat(8, 2)
+    masks = draw.choice([0, 1, 2, 255], (160, 4, 4)).repeat(8, 1).repeat(8, 2)
     columns = {"photo": [png(np.stack([60 * mask] * 3, -1)) for mask in masks], "mask": [png(mask) for mask in masks]}
     features = datasets.Features({name: datasets.Image() for name in columns})
     datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "train.parquet")
