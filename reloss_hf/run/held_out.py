@@ -44,7 +44,7 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         len(held_out),
         len(train_dataset),
     )
-    return _rows(train_dataset, rest), _rows(train_dataset, held_out)
+    return _rows(train_dataset, rest), task.held_out(_rows(train_dataset, held_out))
 
 
 def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
@@ -77,6 +77,8 @@ def labels_of(dataset: Any) -> list:
 
 
 def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
+    if "labels" not in task.labels:
+        return None
     try:
         labels = labels_of(dataset)
     except ValueError:
