@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_poses
 import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -23,6 +24,7 @@ from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
+    HardKeypointMining,
     Predictions,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
@@ -87,14 +89,20 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of classifiers and taggers that train on global batches of 8: on learned costs, and on a soft
-    F1."""
+    """Weights and costs of classifiers, taggers and models of poses that train on global batches of 8: on learned
+    costs, and on a loss that is written by hand."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
         "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
+        "learned_poses": {
+            "metric": "pck",
+            "metric_options": toy_poses.TORSO,
+            "surrogate_dataset": toy_poses.make_rows(60, seed=7),
+        },
+        "hard_keypoints_of_poses": {"surrogate": HardKeypointMining()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -106,13 +114,16 @@ def classified(folder):
         }
         if "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+        elif "poses" in name:
+            rows = toy_poses.make_rows(80)
+            trainer = toy_poses.make_trainer(folder / name, rows, cls=toy_poses.Forced, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
             trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)
         trainer.train()
         found[name] = {
             "weights": flat(trainer.model).tolist(),
-            "costs": trainer.surrogate.costs.flatten().tolist() if "metric" in keywords else [],
+            "costs": torch.cat([*trainer.surrogate.error_costs().values(), torch.empty(0)]).tolist(),
             "in_force": trainer.surrogate_in_force,
         }
     return found

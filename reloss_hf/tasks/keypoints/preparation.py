@@ -31,6 +31,7 @@ def prepare_pose_features(
     *,
     size: tuple[int, int] | None = None,
     augment: bool = False,
+    names: Sequence[str] | None = None,
     flip_pairs: Pairs | None = None,
     sigma: float = SIGMA,
 ) -> "PoseDataset":
@@ -49,8 +50,9 @@ def prepare_pose_features(
         size: height and width of the input. None takes those of the processor.
         augment: whether to mirror, scale and rotate at random, for training. A slice that the trainer holds out is
             never augmented.
-        flip_pairs: the numbers of left and right joints, to exchange them in mirrored images. None takes those that are
-            usual for 14 joints (Leeds Sports Poses) and 17 (COCO).
+        names: the names of the joints. None takes those of 14 joints (Leeds Sports Poses) or 17 (COCO).
+        flip_pairs: the numbers of left and right joints, to exchange them in mirrored images. None takes the joints
+            whose names differ in `left` and `right`, or `L_` and `R_`.
         sigma: standard deviation of the Gaussian targets in pixels of the heatmap.
 
     Returns:
@@ -76,11 +78,11 @@ def prepare_pose_features(
         mean, deviation = processor.image_mean, processor.image_std
     joints = len(_keypoints(rows[0], 0)[0])
     if flip_pairs is None:
-        flip_pairs = left_and_right(names_of_joints(joints))
+        flip_pairs = left_and_right(names_of_joints(joints) if names is None else names)
         if augment and not flip_pairs:
             raise ValueError(
-                f"flip_pairs=None, and left and right of {joints} joints are unknown: pass the pairs of their numbers, "
-                "or flip_pairs=[] if no joint has a side"
+                f"flip_pairs=None, and left and right of {joints} joints are unknown: pass names=, or the pairs of "
+                "their numbers, or flip_pairs=[] if no joint has a side"
             )
     order = mirrored_order(flip_pairs, joints)
     return PoseDataset(rows, size, np.array(mean), np.array(deviation), order, sigma, augment)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy_poses import NAMES, SIZE, TORSO, Dots, make_rows, make_trainer, make_vitpose, weights_of
+from toy_poses import NAMES, SIZE, TORSO, Dots, Forced, make_rows, make_trainer, make_vitpose, weights_of
 from transformers import EvalPrediction
 
 from reloss_hf import (
@@ -18,7 +18,6 @@ from reloss_hf import (
     KeypointSquaredError,
     LogExpectedMiss,
     Predictions,
-    ReLossTrainer,
     SoftArgmaxLoss,
     SurrogateLoss,
     collect_predictions,
@@ -30,20 +29,6 @@ from reloss_hf.tasks.keypoints.losses import targets_of
 
 PCK = {"metric": "pck", "metric_options": TORSO}
 SHORT = {"max_steps": 6, "surrogate_start": 3, "surrogate_learn_again": 0}
-
-
-class Forced(ReLossTrainer):
-    """Learns in short, and uses what was learned whatever the report says."""
-
-    def __init__(self, *arguments, **keywords):
-        super().__init__(*arguments, **keywords)
-        if self.learner is not None:
-            self.learner.sets, self.learner.candidates, self.learner.steps = 3, 8, 25
-            self.learning._look = lambda *arguments, **keywords: None
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,11 @@ def test_a_slice_that_is_held_out_is_not_augmented(tmp_path):
         ([{"image": 1}], {"size": (8, 8)}, r"rows have no columns \['keypoints'\], only \['image'\]"),
         ([row()], {}, "size=None and processor=None"),
         ([row()], {"size": (8, 8), "sigma": 0}, "sigma=0 must be above 0"),
-        ([row()], {"size": (8, 8), "augment": True}, "left and right of 4 joints are unknown: pass the pairs"),
+        (
+            [row()],
+            {"size": (8, 8), "augment": True},
+            "of 4 joints are unknown: pass names=, or the pairs",
+        ),
         ([row()], {"size": (8, 8), "flip_pairs": [(0, 7)]}, r"flip_pairs=\[\(0, 7\)\] do not fit 4 joints"),
         ([row(keypoints=[[1.0], [2.0]])], {"size": (8, 8)}, r"keypoints of the shape \(2, 1\) in row 0"),
         ([row(visible=[1, 1])], {"size": (8, 8)}, "row 0 has 4 joints in 'keypoints', but 'visible'"),
