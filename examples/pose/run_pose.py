@@ -59,8 +59,8 @@ class ModelArguments:
     ignore_mismatched_sizes: bool = field(default=False, metadata={"help": "Whether to drop a head of another size."})
     image_size: int = field(default=64, metadata={"help": "Pixels of the side of the input of a model from scratch."})
     patch: int = field(default=8, metadata={"help": "Pixels of the side of a patch of a model from scratch."})
-    layers: int = field(default=4, metadata={"help": "Layers of a model from scratch."})
-    width: int = field(default=96, metadata={"help": "Width of a model from scratch; its feed-forward is twice it."})
+    layers: int = field(default=3, metadata={"help": "Layers of a model from scratch."})
+    width: int = field(default=64, metadata={"help": "Width of a model from scratch; its feed-forward is twice it."})
     heads: int = field(default=4, metadata={"help": "Attention heads of a model from scratch."})
 
 
@@ -209,8 +209,8 @@ def parse_arguments(*more: type) -> tuple:
     parser.set_defaults(
         **common.DEFAULTS | {"warmup_steps": 50},
         output_dir="out/pose",
-        num_train_epochs=16,
-        learning_rate=1e-3,
+        num_train_epochs=20,
+        learning_rate=2e-3,
         surrogate_held_out_share=0.15,  # for small data sets; the trainer's default is for large ones
         surrogate_learn_again=1,
     )

@@ -1,10 +1,12 @@
 """Toy poses: four joints, dots of four colours, which a small network finds. Some are hidden."""
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+from transformers.models.vitpose.image_processing_pil_vitpose import VitPoseImageProcessorPil
 
-from reloss_hf import ReLossTrainer, ReLossTrainingArguments
+from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_pose_features
 
 NAMES = ("left_hand", "right_hand", "head", "foot")
 SIZE = (32, 24)  # height and width of the input
@@ -21,13 +23,54 @@ def make_rows(count, seed=0, joints=4):
         keypoints = middle + 2.5 * torch.randn(joints, 2, generator=draw).clamp(-1.8, 1.8)
         visible = torch.rand(joints, generator=draw) < 0.9
         visible[2:] |= torch.rand((), generator=draw) < 0.9
-        pixels = 0.3 * torch.randn(3, *SIZE, generator=draw)
-        y, x = (torch.arange(side).float() for side in SIZE)
-        for place, colour in zip(keypoints, _COLOURS, strict=False):
-            dot = (-(y[:, None] - place[1]).square() / 4 - (x[None] - place[0]).square() / 4).exp()
-            pixels += 2 * colour[:, None, None] * dot
+        pixels = dots(keypoints, SIZE, _COLOURS) + 0.3 * torch.randn(3, *SIZE, generator=draw)
         rows.append({"pixel_values": pixels, "keypoints": keypoints, "visible": visible})
     return rows
+
+
+def make_persons(count, seed=0, joints=17):
+    """Pictures of PIL with the joints of COCO, or of Leeds Sports Poses, and the columns of COCO."""
+    draw, rows = torch.Generator().manual_seed(seed), []
+    template = 2 + 26 * torch.rand(joints, 2, generator=torch.Generator().manual_seed(1))
+    colours = torch.rand(joints, 3, generator=torch.Generator().manual_seed(2))
+    for _ in range(count):
+        keypoints = 4 + template + 1.5 * torch.randn(joints, 2, generator=draw)
+        pixels = dots(keypoints, (40, 40), colours / 2).clamp(max=1)
+        flat = [value for place in keypoints.tolist() for value in (*place, 2)]
+        image = Image.fromarray((255 * pixels).permute(1, 2, 0).byte().numpy())
+        rows.append({"image": image, "bbox": [6.0, 6.0, 26.0, 26.0], "keypoints": flat})
+    return rows
+
+
+def make_files(count, folder, seed=0):
+    """The same with paths of files."""
+    folder.mkdir(exist_ok=True)
+    rows = make_persons(count, seed)
+    for number, row in enumerate(rows):
+        path = folder / f"{seed}_{number}.png"
+        row["image"].save(path)
+        row["image"] = str(path)
+    return rows
+
+
+def dots(keypoints, size, colours):
+    """A dot of its own colour at each joint, shape `(3, *size)`."""
+    y, x = (torch.arange(side).float() for side in size)
+    squares = (y[:, None] - keypoints[:, 1, None, None]).square() + (x[None] - keypoints[:, 0, None, None]).square()
+    return torch.einsum("jhw,jc->chw", 2 * (-squares / 4).exp(), colours[: len(keypoints)])
+
+
+def make_processor():
+    return VitPoseImageProcessorPil(size={"height": SIZE[0], "width": SIZE[1]})
+
+
+def warm_vitpose(joints=17):
+    """A small VitPose that has learned a little from such persons."""
+    model = make_vitpose(joints)
+    rows = prepare_pose_features(make_persons(120, seed=3, joints=joints), make_processor())
+    arguments = {"surrogate_start": None, "max_steps": 60}
+    make_trainer("out", rows, model, arguments=arguments).train()
+    return model
 
 
 def make_vitpose(joints=4, seed=0, **backbone):

@@ -7,6 +7,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def prepare_pose_features(
 
     Args:
         rows: a `datasets.Dataset`, or another sequence of rows, with these columns:
-            `image`: an image of PIL, an array, or the dict of `bytes` that `datasets` stores;
+            `image`: an image of PIL, an array, the path of a file, or the dict of `bytes` that `datasets` stores;
             `keypoints`: `(x, y)` of each joint in pixels of the image, or COCO's `(x, y, v)`, flat or in rows;
             `visible`: whether a joint is labelled, if `keypoints` has no `v`; by default all are;
             `bbox`: COCO's left, top, width and height, which is widened by a quarter; by default the whole image, and
@@ -176,7 +177,9 @@ def _image(value: Any) -> Any:
     from PIL import Image
 
     if isinstance(value, dict):
-        value = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") is not None else value["path"])
+        value = value["path"] if value.get("bytes") is None else io.BytesIO(value["bytes"])
+    if isinstance(value, str | Path | io.BytesIO):
+        value = Image.open(value)
     return (value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))).convert("RGB")
 
 

@@ -93,11 +93,17 @@ def test_columns_of_coco_and_plain_ones_mean_the_same():
     assert left["dataset_index"] == 2 and left["heatmap_sigma"] == 2 and "dataset_index" not in right
 
 
-def test_images_of_a_data_set_may_be_stored_as_bytes():
+def test_images_may_be_stored_as_bytes_or_files(tmp_path):
+    row()["image"].save(tmp_path / "person.png")
     stored = io.BytesIO()
     row()["image"].save(stored, "PNG")
     rows = datasets.Dataset.from_list([row() | {"image": {"bytes": stored.getvalue(), "path": None}}])
-    for given in (rows, rows.cast_column("image", datasets.Image()), [row(image=np.asarray(row()["image"]))]):
+    for given in (
+        rows,
+        rows.cast_column("image", datasets.Image()),
+        [row(image=str(tmp_path / "person.png"))],
+        [row(image=np.asarray(row()["image"]))],
+    ):
         features = prepare_pose_features(given, size=(50, 60), flip_pairs=PAIRS)
         assert len(features) == 1 and features[0]["pixel_values"].max() > 0.9
         assert "box" not in features[0]
