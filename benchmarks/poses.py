@@ -98,6 +98,8 @@ class LitePose(PreTrainedModel):
             nn.Conv2d(wide, width, 1) for wide, width in zip(below, config.widths, strict=True)
         )
         self.head_last = nn.Conv2d(config.widths[-1], JOINTS, 3, padding=1)
+        nn.init.normal_(self.head_last.weight, std=1e-3)  # heatmaps are about 0 at first
+        nn.init.zeros_(self.head_last.bias)
 
     def forward(self, pixel_values: Tensor) -> ModelOutput:
         states, found = self.stem((2 * pixel_values - 1).contiguous(memory_format=torch.channels_last)), []

@@ -89,6 +89,9 @@ def test_predictions_are_saved_and_the_command_line_compares_losses_on_them(lear
     assert main(["diagnose", folder, *options, "--output", str(tmp_path / "report")]) == 0
     printed = capsys.readouterr().out
     assert all(loss in printed for loss in ("squared error", "HeatmapCrossEntropy", "SoftArgmaxLoss"))
+    assert main(["learn", folder, *options[:5], "--output", str(tmp_path / "surrogate")]) == 0
+    card = (tmp_path / "surrogate" / "README.md").read_text()
+    assert "ExpectedMiss" in card and "squared error" in card and "cross-entropy" not in card
 
 
 def test_every_class_that_is_learned_can_be_learned_without_a_trainer(learned):
