@@ -130,7 +130,7 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     toy_tags.make_tokenizer().save_pretrained("google-bert/bert-base-cased")
     toy_tags.warm_tagger(toy_tags.make_sentences(400, seed=1)).save_pretrained("google-bert/bert-base-cased")
 
-    for split, count in (("", 240), ("_validation", 16)):
+    for split, count in (("", 200), ("_validation", 16)):
         rows = toy_poses.make_files(count, Path("persons"), seed=count)
         Path(f"poses{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     toy_poses.warm_vitpose().save_pretrained("usyd-community/vitpose-base-simple")
@@ -143,7 +143,7 @@ def which_loss(folder, translation, monkeypatch):
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
     tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
-    persons = prepare_pose_features(toy_poses.make_persons(240), toy_poses.make_processor())
+    persons = prepare_pose_features(toy_poses.make_persons(200), toy_poses.make_processor())
     poses = {"pose_model": toy_poses.make_vitpose(17), "persons": persons}
     tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
     return translation | classes | tags | poses | tokenizers

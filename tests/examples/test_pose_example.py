@@ -59,7 +59,7 @@ def test_figures_vary_and_some_joints_are_hidden(figures):
 def test_the_example_trains_both_arms_from_one_warm_start(run, tmp_path, capsys):
     results = run("--max_train_samples", "200", "--max_eval_samples", "20")
     assert [row["arm"] for row in results["arms"]] == ["squared_error", "surrogate"]
-    assert results["warm_start"]["updates"] == 8 and all(row["updates"] == 12 for row in results["arms"])
+    assert results["warm_start"]["updates"] == 9 and all(row["updates"] == 12 for row in results["arms"])
     for row in results["arms"]:
         assert all(0 <= row[name] <= 1 for name in ("pck", "oks", "ap", "pck_validation"))
     assert (tmp_path / "out" / "skeletons.png").read_bytes().startswith(b"\x89PNG")
@@ -67,7 +67,7 @@ def test_the_example_trains_both_arms_from_one_warm_start(run, tmp_path, capsys)
 
 
 def test_files_and_losses_that_are_written_by_hand_are_taken(run, figures, tmp_path):
-    splits = figures.load(train=60, validation=10, test=10)
+    splits = figures.load(train=140, validation=10, test=10)
     files = []
     for split, rows in splits.items():
         rows.to_parquet(tmp_path / f"{split}.parquet")

@@ -41,7 +41,18 @@ def pose_compute_metrics(
         outputs = prediction.predictions
         outputs = torch.as_tensor(np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs))
         poses = (decode_poses(outputs, size) if outputs.ndim == 4 else outputs).numpy()
-        references = references_of(*prediction.label_ids)
+        references = references_of(*_gold(prediction.label_ids, size))
         return {"pck": pck(poses, references)} | oks(poses, references)
 
     return compute_metrics
+
+
+def _gold(labels: np.ndarray | tuple[np.ndarray, ...], size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """The arguments of `references_of`, also if the labels are heatmaps and their weights."""
+    if isinstance(labels, tuple) and labels[0].ndim == 3:
+        return labels
+    heatmaps, *weights = labels if isinstance(labels, tuple) else (labels,)
+    visible = heatmaps.max((2, 3)) > 0
+    for given in weights:
+        visible &= given.max((2, 3)) > 0
+    return decode_poses(torch.as_tensor(heatmaps), size).numpy(), visible

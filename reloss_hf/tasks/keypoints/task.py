@@ -67,7 +67,9 @@ class KeypointsTask(CandidateTask):
         if _has_keypoints(inputs):
             more = ("box", "area")
             return (*self.labels, *(more if all(inputs.get(name) is not None for name in more) else ()))
-        return ("labels",) if _has_heatmaps(inputs) else ()
+        if _has_heatmaps(inputs):
+            return ("labels",) if inputs.get("label_weights") is None else ("labels", "label_weights")
+        return ()
 
     def require_labels(self, inputs: Inputs) -> None:
         if not _has_keypoints(inputs) and not _has_heatmaps(inputs):
