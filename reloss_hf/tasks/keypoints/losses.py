@@ -118,6 +118,7 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
     def error_costs(self) -> dict[str, Tensor]:
         return {"miss": self.weights_of_joints.detach().cpu()}
 
+    @torch.no_grad()
     def observe(self, features: Features) -> None:
         """Measure the height of the peaks and the squared error."""
         visible = features["visible"]
@@ -197,6 +198,7 @@ class GatedSquaredError(CountedLoss, KeypointLoss):
         self.log_gates = nn.Parameter(torch.zeros(len(_KNOTS), joints))
         self.register_buffer("error", torch.full((), 0.01))
 
+    @torch.no_grad()
     def observe(self, features: Features) -> None:
         """Measure the squared error."""
         if features["visible"].any():

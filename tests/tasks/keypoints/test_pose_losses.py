@@ -147,7 +147,9 @@ def test_half_precision_gives_finite_losses_and_slopes(cls, dtype):
 @pytest.mark.parametrize("cls", LEARNED)
 def test_statistics_make_the_loss_and_are_saved_with_it(cls, tmp_path):
     features, loss = make_features(5, visible=False), cls(JOINTS)
+    features["heatmaps"].requires_grad_(True)
     loss.observe(features)
+    assert not any(value.requires_grad for value in loss.buffers())
     for weight in loss.parameters():
         weight.data += 0.5
     mean = torch.einsum("n,n...->...", loss.weights(features), loss.statistics(features)) / features["visible"].sum()
