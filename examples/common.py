@@ -118,7 +118,8 @@ class Experiment(ABC):
         report = next((arm["report"] for arm in arms if arm["report"]), None)
         for arm in arms:
             for name in _SPEARMANS:
-                measured = {"surrogate": name, "cross_entropy": name.replace("spearman", "spearman_cross_entropy")}
+                base = name.replace("spearman", "spearman_cross_entropy")
+                measured = {"surrogate": name, "cross_entropy": base, "squared_error": base}
                 arm[name] = report[measured[arm["arm"]]] if report and arm["arm"] in measured else None
         results = {"warm_start": warm_start, "arms": arms, "command": " ".join(sys.argv)}
         (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")

@@ -17,6 +17,17 @@ from .tasks.classification.hand_made import (
     SoftF1Loss,
 )
 from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
+from .tasks.keypoints.evaluation import pose_compute_metrics
+from .tasks.keypoints.hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
+from .tasks.keypoints.heatmaps import decode_poses
+from .tasks.keypoints.losses import (
+    ExpectedMiss,
+    GatedSquaredError,
+    KeypointLoss,
+    KeypointSquaredError,
+    LogExpectedMiss,
+)
+from .tasks.keypoints.preparation import prepare_pose_features
 from .tasks.question_answering.abstention import AbstentionCosts
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
@@ -75,11 +86,18 @@ __all__ = [
     "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
     "ExpectedF1Loss",
+    "ExpectedMiss",
     "FocalLoss",
+    "GatedSquaredError",
     "GroupMetric",
+    "HardKeypointMining",
+    "HeatmapCrossEntropy",
     "HeldOutGroups",
+    "KeypointLoss",
+    "KeypointSquaredError",
     "LabelSmoothedCrossEntropy",
     "LearningReport",
+    "LogExpectedMiss",
     "LogNgramSurrogate",
     "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
@@ -106,6 +124,7 @@ __all__ = [
     "ReLossTrainer",
     "ReLossTrainingArguments",
     "SharpenedF1Surrogate",
+    "SoftArgmaxLoss",
     "SoftCounts",
     "SoftF1Loss",
     "SpanCrossEntropy",
@@ -128,8 +147,11 @@ __all__ = [
     "answers_from_logits",
     "average_rank",
     "collect_predictions",
+    "decode_poses",
     "gradient_penalty",
+    "pose_compute_metrics",
     "prepare_features",
+    "prepare_pose_features",
     "prepare_tagging_features",
     "segmentation_compute_metrics",
     "soft_rank",

@@ -243,6 +243,8 @@ class ReLossMixin(SavingMixin):
 
     def prediction_step(self, model, inputs, *arguments, **keywords):
         """As the base method, but without our columns if a batch has no labels: the model gets the whole batch then."""
+        if self.task is not None and self.args.label_names is None:
+            self.label_names = list(self.task.labels_in(inputs)) or self.label_names
         if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
             inputs = without_our_columns(self.model, inputs) if self.task is None else self.task.for_model(inputs)
         return super().prediction_step(model, inputs, *arguments, **keywords)

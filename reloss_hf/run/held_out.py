@@ -44,7 +44,7 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         len(held_out),
         len(train_dataset),
     )
-    return _rows(train_dataset, rest), _rows(train_dataset, held_out)
+    return _rows(train_dataset, rest), task.held_out(_rows(train_dataset, held_out))
 
 
 def label_table(dataset: Any, task: CandidateTask) -> Tensor | None:

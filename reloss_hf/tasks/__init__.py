@@ -9,6 +9,7 @@ from transformers.models.auto import modeling_auto
 from ..surrogate import SurrogateLoss
 from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
+from .keypoints.task import KeypointsTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
 from .same_examples import CandidateTask
@@ -22,6 +23,7 @@ TASKS: tuple[type[Task], ...] = (
     ClassificationTask,
     TokenClassificationTask,
     SemanticSegmentationTask,
+    KeypointsTask,
 )
 
 # The classes of all models with a head that transformers knows.

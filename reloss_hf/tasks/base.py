@@ -175,6 +175,10 @@ class Task(ABC):
     def require_labels(self, inputs: Inputs) -> None:
         """Raises ValueError if the batch has no labels to learn from."""
 
+    def labels_in(self, inputs: Inputs) -> tuple[str, ...]:
+        """The names of the labels that a batch has, if the model does not tell them to the Trainer; empty otherwise."""
+        return ()
+
     @abstractmethod
     def batch_size(self, inputs: Inputs) -> int:
         """How many examples the batch has."""

@@ -77,6 +77,10 @@ class CandidateTask(Task):
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The same options, from the features of predictions instead of the model."""
 
+    def held_out(self, dataset: Any) -> Any:
+        """A slice of the training data as it is read to learn from, without what only training does to it."""
+        return dataset
+
     @abstractmethod
     def label_table(self, dataset: Any) -> Tensor | None:
         """The labels of each example of a data set as 0/1, shape `(examples, C)`; None if they cannot be read. A

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import toy_abstention
 import toy_pixels
+import toy_poses
 import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -25,6 +26,7 @@ from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
+    HardKeypointMining,
     PixelJaccardLoss,
     Predictions,
     ReLossSeq2SeqTrainer,
@@ -90,8 +92,8 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of models of classes, tags and pixels and of readers that train on global batches of 8: on
-    learned costs, and on soft counts."""
+    """Weights and costs of models of classes, tags, pixels and poses and of readers, on learned costs and on losses
+    that are written by hand. They train on global batches of 8."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
@@ -101,6 +103,12 @@ def classified(folder):
         "learned_pixels": {"metric": "mean_iou", "surrogate_dataset": toy_pixels.make_scenes(40, seed=7)},
         "soft_iou_of_pixels": {"surrogate": PixelJaccardLoss()},
         "learned_abstentions": {"metric": "squad_v2", "surrogate_dataset": toy_abstention.make_features(60, seed=7)},
+        "learned_poses": {
+            "metric": "pck",
+            "metric_options": toy_poses.TORSO,
+            "surrogate_dataset": toy_poses.make_rows(60, seed=7),
+        },
+        "hard_keypoints_of_poses": {"surrogate": HardKeypointMining()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -119,13 +127,16 @@ def classified(folder):
             equal = [row for row in toy_abstention.make_features(600) if len(row["input_ids"]) == 14][:64]
             arguments |= {"learning_rate": 0.1}
             trainer = toy_abstention.make_trainer(folder / name, equal, arguments=arguments, **keywords)
+        elif "poses" in name:
+            rows = toy_poses.make_rows(80)
+            trainer = toy_poses.make_trainer(folder / name, rows, cls=toy_poses.Forced, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
             trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)
         trainer.train()
         found[name] = {
             "weights": flat(trainer.model).tolist(),
-            "costs": trainer.surrogate.costs.flatten().tolist() if "metric" in keywords else [],
+            "costs": torch.cat([*trainer.surrogate.error_costs().values(), torch.empty(0)]).tolist(),
             "in_force": trainer.surrogate_in_force,
         }
     return found
