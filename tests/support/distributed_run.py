@@ -19,6 +19,7 @@ import toy_abstention
 import toy_pixels
 import toy_poses
 import toy_tags
+from forced import Forced
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
 from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
@@ -120,7 +121,7 @@ def classified(folder):
         }
         if "pixels" in name:
             rows = toy_pixels.make_scenes(100)
-            trainer = toy_pixels.make_trainer(folder / name, rows, arguments=arguments, **keywords)
+            trainer = toy_pixels.make_trainer(folder / name, rows, cls=Forced, arguments=arguments, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
         elif "abstentions" in name:

@@ -4,19 +4,12 @@ import functools
 
 import datasets
 import torch
+from forced import Forced
 from toy_questions import make_examples, make_model, make_tokenizer
 
-from reloss_hf import Predictions, ReLossTrainer, ReLossTrainingArguments, prepare_features
+from reloss_hf import Predictions, ReLossTrainingArguments, prepare_features
 
 TOKENIZER = make_tokenizer()
-
-
-class Forced(ReLossTrainer):
-    """Trains on what it learns, come what may."""
-
-    def _learn(self, *evidence):
-        surrogate, report, objection = super()._learn(*evidence)
-        return surrogate, report, None if surrogate is not None else objection
 
 
 def make_features(count, seed=0, unanswerable=0.4, length=64, **changes):

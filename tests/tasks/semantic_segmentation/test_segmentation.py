@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from forced import Forced
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from toy_pixels import (
@@ -36,7 +37,6 @@ from reloss_hf import (
     PixelSoftCounts,
     PixelWeightedCrossEntropy,
     Predictions,
-    ReLossTrainer,
     SurrogateLoss,
     collect_predictions,
     segmentation_compute_metrics,
@@ -46,14 +46,6 @@ from reloss_hf.cli import main
 from reloss_hf.tasks import task_for
 
 SHORT = {"max_steps": 6, "surrogate_learn_again": 0}
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.fixture(scope="module")
