@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from toy_pixels import NAMES, SIDE, VOID, make_convolutions, make_scenes, make_trainer
 from torch import nn
+from toy_pixels import NAMES, SIDE, VOID, make_convolutions, make_scenes, make_trainer
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from reloss_hf import segmentation_compute_metrics
