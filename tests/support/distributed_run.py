@@ -112,6 +112,8 @@ def classified(folder):
         }
         if "pixels" in name:
             rows = toy_pixels.make_scenes(100)
+            if "metric" in keywords:  # a model that knows little is not trained on what was learned from it
+                arguments |= {"max_steps": 16, "surrogate_start": 12, "surrogate_learn_again": 0}
             trainer = toy_pixels.make_trainer(folder / name, rows, arguments=arguments, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
