@@ -33,10 +33,13 @@ class Forced(ReLossTrainer):
 
 
 @pytest.mark.parametrize("random", [True, False])
-def test_masks_that_change_at_random_cannot_be_watched(tmp_path, caplog, random):
+def test_masks_that_change_at_random_cannot_be_watched(tmp_path, caplog, monkeypatch, random):
+    monkeypatch.setattr("reloss_hf.tasks.semantic_segmentation.pixels.KEPT_PIXELS", 64)
     rows = make_scenes(80)
-    held_out = Flipped(rows.select(range(40)), random)
-    trainer = make_trainer(tmp_path, rows, cls=Forced, metric="overall_accuracy", surrogate_dataset=held_out)
+    data = {"train": rows, "surrogate_dataset": Flipped(rows.select(range(40)), random)}
+    arguments = {"max_steps": 8, "surrogate_learn_again": 1}
+    trainer = make_trainer(tmp_path, cls=Forced, arguments=arguments, metric="overall_accuracy", **data)
+    trainer.learner.sets, trainer.learner.candidates = 4, 8
     with caplog.at_level(logging.WARNING):
         trainer.train()
     assert trainer.surrogate_report is not None
