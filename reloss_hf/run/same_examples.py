@@ -167,8 +167,15 @@ class SliceLearning:
 
     def _look(self, watched: Predictions, can_go_back: bool = True) -> Learned | None:
         """Check whether the metric of the watched examples has fallen since the switch."""
-        if self._at_switch.references != watched.references:  # resumed with another slice
+        if self._at_switch.references != watched.references:
             self._at_switch = watched
+            if self.trainer.is_world_process_zero():
+                logger.warning(
+                    "The references of the held-out examples are not those of the switch, so %s is watched from here "
+                    "on alone. If the rows of the data change at random, as by crops and flips, pass "
+                    "surrogate_dataset= without that; else the run was resumed with other data",
+                    self.learner.metric.name,
+                )
         outcome = [self._compare(watched) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         if outcome[0] is None:
