@@ -18,6 +18,7 @@ from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
 from .checkpoints import STATE_FOLDER
+from .held_out import numbers_of_texts
 from .learned import Learned, forget_predictions, learn_for_all, save_predictions
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ _REHEARSED = 32
 class SliceLearning:
     """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
 
-    A share of the slice is watched: it is kept from learning, and the metric is measured on it. If the metric falls
+    A share of the slice is watched: it is kept from learning, and the metric is measured on it. All windows of one text
+    are watched or none. If the metric falls
     after the switch by more than chance may explain, training returns to the loss before the switch.
 
     Args:
@@ -46,7 +48,8 @@ class SliceLearning:
 
     def __init__(self, trainer: Any, learner: CandidateLearner, dataset: Any):
         self.trainer, self.learner, self.dataset = trainer, learner, dataset
-        self._rows, self._watched_rows = (_by_length(dataset, rows) for rows in learner.split(len(dataset)))
+        parts = learner.split(numbers_of_texts(dataset, trainer.task))
+        self._rows, self._watched_rows = (_by_length(dataset, rows) for rows in parts)
         self.begin()
 
     def begin(self) -> None:
