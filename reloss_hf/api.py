@@ -17,6 +17,8 @@ from .tasks.classification.hand_made import (
     SoftF1Loss,
 )
 from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
+from .tasks.ctc.collation import DataCollatorCTCWithPadding
+from .tasks.ctc.losses import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss, FrameLoss
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -63,8 +65,14 @@ __all__ = [
     "ClassLoss",
     "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
+    "CtcCosts",
+    "CtcLoss",
+    "CtcNgramLoss",
+    "DataCollatorCTCWithPadding",
     "ExpectedF1Loss",
+    "ExpectedWerLoss",
     "FocalLoss",
+    "FrameLoss",
     "GroupMetric",
     "HeldOutGroups",
     "LabelSmoothedCrossEntropy",

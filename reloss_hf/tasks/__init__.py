@@ -9,13 +9,20 @@ from transformers.models.auto import modeling_auto
 from ..surrogate import SurrogateLoss
 from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
+from .ctc.task import CtcTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
 from .same_examples import CandidateTask
 from .token_classification.task import TokenClassificationTask
 from .token_sequence.task import TokenSequenceTask
 
-TASKS: tuple[type[Task], ...] = (TokenSequenceTask, QuestionAnsweringTask, ClassificationTask, TokenClassificationTask)
+TASKS: tuple[type[Task], ...] = (
+    TokenSequenceTask,
+    QuestionAnsweringTask,
+    ClassificationTask,
+    TokenClassificationTask,
+    CtcTask,
+)
 
 # The classes of all models with a head that transformers knows.
 _KNOWN_CLASSES = class_names(*(name for name in dir(modeling_auto) if name.startswith("MODEL_FOR_")))

@@ -14,7 +14,17 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ..base import Candidate, Inputs, NamedMetric, Task
-from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, prompt_has_logits, takes
+from ..error_rates import ERROR_RATES
+from ..models import (
+    class_names,
+    is_known_as,
+    is_one_of,
+    loss_of,
+    model_and_wrapped,
+    named_outputs,
+    prompt_has_logits,
+    takes,
+)
 from .features import (
     aligned,
     first_equal,
@@ -27,7 +37,7 @@ from .features import (
     to_the_left,
     unpacked,
 )
-from .generation import decode, encoded_source, require_own_output
+from .generation import decode, encoded_source, prompt_length, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 
 # The number of outputs of an example that a loss on sampled outputs compares.
@@ -35,6 +45,8 @@ _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
+# Some of these generate, too, but what they generate are the classes of their frames.
+_CTC = class_names("MODEL_FOR_CTC_MAPPING_NAMES")
 _FAMILIAR = class_names("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
 # Decoder-only models of transformers whose loss does not shift the labels by one position.
 _UNSHIFTED = frozenset(
@@ -78,6 +90,7 @@ class TokenSequenceTask(Task):
             lower_is_better=True,
             options_of_module={"ignore_punct": "no_punct", "support_zh_ja_chars": "asian_support"},
         ),
+        **ERROR_RATES,
     }
     reads_logits_and_labels_alone = True
     labels = ("labels",)
@@ -95,7 +108,7 @@ class TokenSequenceTask(Task):
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        return getattr(model, "can_generate", bool)()
+        return getattr(model, "can_generate", bool)() and not is_known_as(model, _CTC)
 
     @classmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
@@ -165,6 +178,8 @@ class TokenSequenceTask(Task):
             features["target_classes"] = first_equal(tokens)
             hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+            for name in ("text_mask", "prefix_mask"):  # a prompt is given, so nothing in it can match
+                features[name][:, : self._prompt_length(tokens)] = False
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs)
         return features
@@ -215,9 +230,9 @@ class TokenSequenceTask(Task):
             )
 
     def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
-        """The model's own output, with the start token; see `decode`."""
+        """The model's own output, with the start token and the prompt; see `decode`."""
         self.require_generation()
-        starts = self._decoder_inputs(inputs["labels"])[:, :1]
+        starts = self._decoder_inputs(inputs["labels"])[:, : 1 + self._prompt_length(inputs["labels"])]
         return decode(model, outputs, inputs, starts, samples)
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
@@ -278,6 +293,9 @@ class TokenSequenceTask(Task):
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
         return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
+
+    def _prompt_length(self, labels: Tensor) -> int:
+        return prompt_length(self._modules, self.processing_class, labels)
 
     def _is_end(self, tokens: Tensor) -> Tensor:
         settings = (getattr(m, "generation_config", None) for m in self._modules)
