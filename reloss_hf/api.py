@@ -44,6 +44,7 @@ from .tasks.token_classification.preparation import prepare_tagging_features, ta
 from .tasks.token_sequence.losses import (
     LogNgramSurrogate,
     MinimumRiskLoss,
+    MinimumWerLoss,
     NgramSurrogate,
     OwnOutputSurrogate,
     PrefixNgramSurrogate,
@@ -80,6 +81,7 @@ __all__ = [
     "LogNgramSurrogate",
     "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
+    "MinimumWerLoss",
     "NgramSurrogate",
     "OutsideWeightedCrossEntropy",
     "OverlapSurrogate",

@@ -92,16 +92,18 @@ def make_experiment(
 
 
 class CtcExperiment(SpeechExperiment):
-    def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossTrainer:
-        return ReLossTrainer(
+    def trainer(
+        self, arm: str, model: str | Path, callbacks=None, surrogate=None, cls=None, metric="wer", **changes
+    ) -> ReLossTrainer:
+        return (cls or ReLossTrainer)(
             model=self.load(model),
             args=self.arguments(arm, changes),
             train_dataset=self.data["train"],
             eval_dataset=self.data["validation"],
             surrogate_dataset=self.data["surrogate"],
             processing_class=self.processor,
-            metric="wer",
-            metric_options=self.data_args.options,
+            metric=metric,
+            metric_options=self.data_args.options if metric == "wer" else None,
             surrogate=surrogate,
             callbacks=callbacks,
         )

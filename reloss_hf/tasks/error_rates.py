@@ -56,10 +56,10 @@ class ErrorRate:
         edits = {self.name: sum(edits.values())} | edits
         return {kind: count / length if length else (float("inf") if count else 0.0) for kind, count in edits.items()}
 
-    def edits(self, predictions: Sequence[str], references: Sequence[str]) -> int:
-        """The number of edits."""
-        found = self._compared(predictions, references)
-        return found.substitutions + found.deletions + found.insertions
+    def edits_of_each(self, predictions: Sequence[str], references: Sequence[str]) -> list[int]:
+        """The number of edits of each text."""
+        found = (self._compared([text], [gold]) for text, gold in zip(predictions, references, strict=True))
+        return [one.substitutions + one.deletions + one.insertions for one in found]
 
     def _compared(self, predictions: Sequence[str], references: Sequence[str]) -> Any:
         import jiwer

@@ -101,6 +101,17 @@ class CtcTask(CandidateTask):
     def weight(self, inputs: Inputs) -> Tensor:
         return (self._labels(inputs) > BLANK).sum(1).clamp(min=1).sum()
 
+    def meet(self, model: torch.nn.Module, inputs: Inputs) -> None:
+        if not self.has_met and inputs.get("labels") is not None:
+            classes, highest = getattr(self._config, "vocab_size", None), int(inputs["labels"].max())
+            if classes is not None and not max(highest, self._blank) < classes:
+                raise ValueError(
+                    f"the model has {classes} classes, but the labels go up to {highest} and the blank is "
+                    f"{self._blank}: load the model with vocab_size=len(tokenizer) and "
+                    "pad_token_id=tokenizer.pad_token_id"
+                )
+        super().meet(model, inputs)
+
     def look_at(self, outputs: Any, inputs: Inputs) -> None:
         """Read the tokens of the classes."""
         logits, labels = named_outputs(outputs, self.logits)["logits"], inputs["labels"]
@@ -109,15 +120,9 @@ class CtcTask(CandidateTask):
                 f"logits of the shape {tuple(logits.shape)} do not fit labels of the shape {tuple(labels.shape)}: CTC "
                 "needs logits (n, T, C) for labels (n, L)"
             )
-        classes = logits.shape[2]
-        if labels.max() >= classes or not 0 <= self._blank < classes:
-            raise ValueError(
-                f"the model has logits of {classes} classes, but the labels go up to {int(labels.max())} and the blank "
-                f"is {self._blank}: load the model with vocab_size=len(tokenizer) and "
-                "pad_token_id=tokenizer.pad_token_id"
-            )
         if self.processing_class is None:
             return
+        classes = logits.shape[2]
         pieces = pieces_of(self.processing_class, classes)
         own = texts_of(torch.where(labels == self._blank, -1, labels + 1), ["", *pieces])
         kept = [[token for token in row if token >= 0 and token != self._blank] for row in labels.tolist()]
@@ -244,15 +249,8 @@ class CtcTask(CandidateTask):
         texts = collapsed(paths, mask.unsqueeze(1))
         texts = texts[..., : max(1, int((texts > BLANK).sum(-1).max()))]
         same = (texts.unsqueeze(1) == texts.unsqueeze(2)).all(-1)
-        rate, references = ErrorRate("word"), texts_of(features["labels"], self._pieces)
-        errors = [
-            rate.edits([found], [reference])
-            for found, reference in zip(
-                texts_of(texts.flatten(0, 1), self._pieces),
-                (text for text in references for _ in range(_SAMPLES)),
-                strict=True,
-            )
-        ]
+        said = [text for text in texts_of(features["labels"], self._pieces) for _ in range(_SAMPLES)]
+        errors = ErrorRate("word").edits_of_each(texts_of(texts.flatten(0, 1), self._pieces), said)
         return {
             "sample_labels": texts,
             "sample_mask": ~same.tril(-1).any(-1),

@@ -2,19 +2,18 @@
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics import BLEU
 from torch import Tensor
 from transformers import EncoderDecoderModel
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, NamedMetric, Task
-from ..error_rates import ERROR_RATES
+from ..base import Candidate, Inputs, Task
+from ..error_rates import ErrorRate
 from ..models import (
     class_names,
     is_known_as,
@@ -39,6 +38,7 @@ from .features import (
 )
 from .generation import decode, encoded_source, prompt_length, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
+from .metrics import METRICS
 
 # The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
@@ -72,26 +72,12 @@ class TokenSequenceTask(Task):
     name = "token_sequence"
     does = "generates text"
     own_output = (
-        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
+        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu",
+        "sample_errors",
     )  # fmt: skip
     default_surrogate = default_loss = NgramSurrogate
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
-    metrics: ClassVar = {
-        # force: no warning about text that looks tokenised, because many early predictions do
-        "sacrebleu": NamedMetric(
-            partial(BLEU, force=True),
-            replaces_module=True,
-            options_of_module={"use_effective_order": "effective_order"},
-        ),
-        "chrf": NamedMetric(CHRF, replaces_module=True),
-        "ter": NamedMetric(
-            TER,
-            replaces_module=True,
-            lower_is_better=True,
-            options_of_module={"ignore_punct": "no_punct", "support_zh_ja_chars": "asian_support"},
-        ),
-        **ERROR_RATES,
-    }
+    metrics: ClassVar = METRICS
     reads_logits_and_labels_alone = True
     labels = ("labels",)
     logits = ("logits",)
@@ -181,7 +167,7 @@ class TokenSequenceTask(Task):
             for name in ("text_mask", "prefix_mask"):  # a prompt is given, so nothing in it can match
                 features[name][:, : self._prompt_length(tokens)] = False
         if "sample_log_probs" in reads:
-            features |= self._sample_features(model, outputs, inputs)
+            features |= self._sample_features(model, outputs, inputs, reads)
         return features
 
     def forced_predictions(
@@ -203,7 +189,7 @@ class TokenSequenceTask(Task):
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
         require_own_output(self.model, self.is_encoder_decoder)
-        if "sample_bleu" in reads:
+        if "sample_log_probs" in reads:
             self.require_tokenizer(self._given)
 
     @torch.no_grad()
@@ -268,21 +254,29 @@ class TokenSequenceTask(Task):
         text = mask & ~self._is_end(labels)
         return to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
 
-    def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
+    def _sample_features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
         rows = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
         rows = rows.masked_fill(~self._until_end(rows), -100)
         read = encoded_source(outputs, inputs, _SAMPLES)
         logits = self._logits(model(**read, decoder_input_ids=self._decoder_inputs(rows)))
         references = [text for text in self._decode(inputs["labels"]) for _ in range(_SAMPLES)]
-        bleu = [
-            _BLEU.sentence_score(*pair).score / 100 for pair in zip(self._decode(rows), zip(references), strict=True)
-        ]
+        pairs = list(zip(self._decode(rows), references, strict=True))
+        scores = {}
+        if "sample_bleu" in reads:
+            scores["sample_bleu"] = [_BLEU.sentence_score(text, [gold]).score / 100 for text, gold in pairs]
+        if "sample_errors" in reads:
+            scores["sample_errors"] = ErrorRate("word").edits_of_each(*zip(*pairs, strict=True))
         of_each = rows.view(-1, _SAMPLES, rows.shape[1])
         repeated = (of_each.unsqueeze(1) == of_each.unsqueeze(2)).all(-1).tril(-1).any(-1)
         return {
             "sample_log_probs": target_log_probs(logits, rows).sum(1).view(-1, _SAMPLES),
             "sample_mask": ~repeated,
-            "sample_bleu": torch.tensor(bleu, device=rows.device).view(-1, _SAMPLES),
+            **{
+                name: torch.tensor(values, dtype=torch.float, device=rows.device).view(-1, _SAMPLES)
+                for name, values in scores.items()
+            },
         }
 
     def _prefix_features(

@@ -1,11 +1,12 @@
 """Whisper learns a loss of its word error rate, and trains on its own output behind its prompt."""
 
+import jiwer
 import pytest
 import torch
 from toy_whisper import PROMPT, VOCABULARY, collate, make_model, make_processor, make_rows, make_trainer
 from transformers import GenerationMixin
 
-from reloss_hf import MinimumRiskLoss, OwnOutputSurrogate, SurrogateLoss, collect_predictions
+from reloss_hf import MinimumRiskLoss, MinimumWerLoss, OwnOutputSurrogate, SurrogateLoss, collect_predictions
 
 GENERATED = {"surrogate_predictions": "generate", "surrogate_class": "OwnOutputSurrogate", "surrogate_snapshots": 2}
 SMALL = {"surrogate_group_size": 2}
@@ -53,7 +54,7 @@ def test_nothing_in_the_prompt_counts_as_a_match(rows, tmp_path):
     assert features["text_mask"][:, 3].all() and features["target_mask"][:, :3].all()
 
 
-@pytest.mark.parametrize("loss", [OwnOutputSurrogate, MinimumRiskLoss])
+@pytest.mark.parametrize("loss", [OwnOutputSurrogate, MinimumRiskLoss, MinimumWerLoss])
 def test_spec_augment_and_gradient_checkpointing_are_left_alone(rows, tmp_path, loss):
     model = make_model(apply_spec_augment=True, mask_time_prob=0.3, mask_time_length=2)
     arguments = {"gradient_checkpointing": True, "max_steps": 3, "surrogate_start": 1}
@@ -61,6 +62,23 @@ def test_spec_augment_and_gradient_checkpointing_are_left_alone(rows, tmp_path, 
     trainer.train()
     assert trainer.surrogate_in_force and model.config.apply_spec_augment
     assert model.generation_config.forced_decoder_ids[0] == [1, PROMPT[0]]
+
+
+def test_word_errors_of_sampled_texts_are_counted(rows, tmp_path):
+    trainer = make_trainer(tmp_path, rows, arguments={"surrogate_start": 0}, surrogate=MinimumWerLoss())
+    batch, model = collate(rows[:4]), trainer.model.eval()
+    torch.manual_seed(0)
+    drawn = trainer.task.generate(model, batch, model(**trainer.task.without_labels(batch)), 7)
+    texts, said = trainer.task._decode(drawn), trainer.task._decode(batch["labels"])
+    expected = [
+        jiwer.wer(said[number // 7], text) * len(said[number // 7].split()) for number, text in enumerate(texts)
+    ]
+    torch.manual_seed(0)
+    features = trainer.task.features(model, model(**trainer.task.without_labels(batch)), batch, MinimumWerLoss.reads)
+    assert features["sample_errors"].flatten().tolist() == pytest.approx(expected)
+    probs = features["sample_log_probs"].masked_fill(~features["sample_mask"], -torch.inf).softmax(1)
+    losses = (probs * features["sample_errors"]).sum(1) / (batch["labels"] >= 0).sum(1)
+    torch.testing.assert_close(MinimumWerLoss()(features), losses)
 
 
 def test_predict_with_generate_and_the_own_output_are_learned_from_together(rows, tmp_path):
