@@ -134,8 +134,10 @@ def test_there_is_one_progress_bar_and_one_writer(run):
         assert others == [[0, 0]] * len(others)
 
 
-@pytest.mark.parametrize("name", ["learned", "soft_f1", "learned_tags", "soft_f1_of_tags"])
-def test_classifiers_and_taggers_on_two_processes_train_as_on_one_with_the_batch_split_into_four(run, name):
+@pytest.mark.parametrize(
+    "name", ["learned", "soft_f1", "learned_tags", "soft_f1_of_tags", "learned_ctc", "ngrams_of_ctc"]
+)
+def test_classifiers_taggers_and_ctc_on_two_processes_train_as_on_one_with_the_batch_split_into_four(run, name):
     (one,), two = ([rank["classes"][name] for rank in run(n).ranks] for n in (1, 2))
     assert two[0] == two[1]
     assert one["in_force"] and two[0]["in_force"]

@@ -17,6 +17,7 @@ import huggingface_hub
 import pytest
 import toy_classes
 import toy_questions
+import toy_speech
 import toy_tags
 from one_step import as_prompt, make_llama
 from pages import read, slug
@@ -130,8 +131,10 @@ def which_loss(folder, translation, monkeypatch):
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
     tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
+    speech = {"recogniser": toy_speech.warm_model(), "speech": toy_speech.make_rows(300)}
+    speech |= {"speech_processor": toy_speech.make_processor(folder)}
     tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
-    return translation | classes | tags | tokenizers
+    return translation | classes | tags | speech | tokenizers
 
 
 @pytest.fixture

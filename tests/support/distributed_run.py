@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_speech
 import toy_tags
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -23,9 +24,11 @@ from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
+    CtcNgramLoss,
     Predictions,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
+    ReLossTrainer,
     SoftF1Loss,
     SurrogateLoss,
     TagSoftF1Loss,
@@ -86,15 +89,25 @@ def trained(trainer, **arguments):
     }
 
 
+class Forced(ReLossTrainer):
+    """Uses what was learned whatever the report says."""
+
+    def _learn(self, *predictions):
+        surrogate, report, _ = super()._learn(*predictions)
+        return surrogate, report, None
+
+
 def classified(folder):
-    """Weights and costs of classifiers and taggers that train on global batches of 8: on learned costs, and on a soft
-    F1."""
+    """Weights and costs of classifiers, taggers and models of CTC that train on global batches of 8: on learned costs,
+    and on hand-made losses of a batch."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
         "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
+        "learned_ctc": {"metric": "wer", "surrogate_dataset": toy_speech.make_rows(40, seed=7)},
+        "ngrams_of_ctc": {"surrogate": CtcNgramLoss()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -104,7 +117,11 @@ def classified(folder):
             "optim": "sgd",
             "learning_rate": 0.5,
         }
-        if "tags" in name:
+        if "ctc" in name:
+            arguments |= {"max_steps": 6, "learning_rate": 0.05, "surrogate_group_size": 8, "surrogate_learn_again": 0}
+            speech = {"train": toy_speech.make_rows(60), "model": toy_speech.make_model(), "cls": Forced}
+            trainer = toy_speech.make_trainer(folder / name, arguments=arguments, **speech, **keywords)
+        elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
