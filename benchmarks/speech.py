@@ -21,7 +21,8 @@ from transformers import logging as transformers_logging
 
 from reloss_hf import ExpectedWerLoss, MinimumWerLoss, NgramSurrogate, ReLossTrainer, SurrogateLoss
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "speech"))
+# In front, because this folder has a module of plots, too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "speech"))
 
 SCRIPTS = {"ctc": "run_speech_recognition_ctc", "whisper": "run_speech_recognition_seq2seq"}
 # How many batches of the training data a loss is scaled by.
