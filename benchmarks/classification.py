@@ -23,6 +23,7 @@ from transformers import logging as transformers_logging
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments, SurrogateLoss
 from reloss_hf.classes.losses import targets_of
 from reloss_hf.learning.functional import example_gradient_norms
+from reloss_hf.learning.scale import with_logits
 from reloss_hf.surrogate import weighted_mean
 from reloss_hf.tasks.classification.hand_made import (
     ClassWeightedCrossEntropy,
@@ -258,9 +259,8 @@ def scaled(loss: SurrogateLoss, held_out: list[dict]) -> SurrogateLoss:
     for found in (loss.batch_loss, cross_entropy):
         total = 0.0
         for features in held_out:
-            logits = features["logits"].clone().requires_grad_(True)
-            value = found(features | {"logits": logits}) * len(logits)
-            total += float(example_gradient_norms(value, (logits,)).square().sum())
+            value, logits = with_logits(found, {name: part.clone() for name, part in features.items()}, loss)
+            total += float(example_gradient_norms(value * len(logits[0]), logits).square().sum())
         norms.append(total**0.5)
     with torch.no_grad():
         loss.log_scale.add_(torch.tensor(norms[1] / norms[0]).log())

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from classification import SWITCH, TRAINERS, TimedTrainer, scaled, trained
 from classifiers import arguments
+from one_metric_results import Results
 from taggers import DATA, Data, load_sentences, optimizer_of, predict, scores, warm_start
-from token_classification_results import ARMS, Results, print_table
 from transformers import logging as transformers_logging
 
 from reloss_hf import (
@@ -27,6 +27,7 @@ from reloss_hf import (
     TagSoftF1Loss,
 )
 
+ARMS = ("cross_entropy", "o_weight", "dice", "as_written", "surrogate", "shuffled_control")
 # What is tried beside learning rates.
 SETTINGS = {"o_weight": {"weight": (0.1, 0.3, 0.5)}, "dice": {"of": ("tokens", "batch")}}
 
@@ -45,9 +46,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
-    results = Results(options.results)
+    path = options.results / "token_classification.json"
+    results = Results(path, ARMS, "entity F1", "f1", ("precision", "recall"))
     if options.table:
-        return print_table(results)
+        return results.print_tables()
     for seed in options.seeds:
         for name in options.data:
             loaded: dict = {}

@@ -118,7 +118,8 @@ class Experiment(ABC):
         report = next((arm["report"] for arm in arms if arm["report"]), None)
         for arm in arms:
             for name in _SPEARMANS:
-                measured = {"surrogate": name, "cross_entropy": name.replace("spearman", "spearman_cross_entropy")}
+                base = name.replace("spearman", "spearman_cross_entropy")
+                measured = {"surrogate": name, "cross_entropy": base, "squared_error": base}
                 arm[name] = report[measured[arm["arm"]]] if report and arm["arm"] in measured else None
         results = {"warm_start": warm_start, "arms": arms, "command": " ".join(sys.argv)}
         (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -148,7 +149,7 @@ def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) 
         return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
     if data_args.train_file is not None:
         files = {split: getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")}
-        kind = "csv" if data_args.train_file.endswith(".csv") else "json"
+        kind = {".csv": "csv", ".parquet": "parquet"}.get(Path(data_args.train_file).suffix, "json")
         return datasets.load_dataset(kind, data_files={split: path for split, path in files.items() if path})
     return own_corpus()
 

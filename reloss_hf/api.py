@@ -19,6 +19,18 @@ from .tasks.classification.hand_made import (
 from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
 from .tasks.ctc.collation import DataCollatorCTCWithPadding
 from .tasks.ctc.losses import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss, FrameLoss
+from .tasks.keypoints.evaluation import pose_compute_metrics
+from .tasks.keypoints.hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
+from .tasks.keypoints.heatmaps import decode_poses
+from .tasks.keypoints.losses import (
+    ExpectedMiss,
+    GatedSquaredError,
+    KeypointLoss,
+    KeypointSquaredError,
+    LogExpectedMiss,
+)
+from .tasks.keypoints.preparation import prepare_pose_features
+from .tasks.question_answering.abstention import AbstentionCosts
 from .tasks.question_answering.answers import Answer, answers_from_logits, squad_compute_metrics
 from .tasks.question_answering.losses import (
     AnswersCrossEntropy,
@@ -31,6 +43,15 @@ from .tasks.question_answering.losses import (
     SpanSurrogateMLP,
 )
 from .tasks.question_answering.preparation import prepare_features
+from .tasks.semantic_segmentation.evaluation import segmentation_compute_metrics
+from .tasks.semantic_segmentation.hand_made import (
+    PixelDiceLoss,
+    PixelFocalLoss,
+    PixelJaccardLoss,
+    PixelLovaszLoss,
+    PixelWeightedCrossEntropy,
+)
+from .tasks.semantic_segmentation.losses import PixelCosts, PixelCrossEntropy, PixelLoss, PixelSoftCounts
 from .tasks.token_classification.evaluation import tagging_compute_metrics
 from .tasks.token_classification.hand_made import (
     OutsideWeightedCrossEntropy,
@@ -57,6 +78,7 @@ from .trainer import ReLossMixin, ReLossSeq2SeqTrainer, ReLossTrainer
 from .training_args import ReLossArguments, ReLossSeq2SeqTrainingArguments, ReLossTrainingArguments
 
 __all__ = [
+    "AbstentionCosts",
     "Answer",
     "AnswersCrossEntropy",
     "AnswersSurrogate",
@@ -71,13 +93,20 @@ __all__ = [
     "CtcNgramLoss",
     "DataCollatorCTCWithPadding",
     "ExpectedF1Loss",
+    "ExpectedMiss",
     "ExpectedWerLoss",
     "FocalLoss",
     "FrameLoss",
+    "GatedSquaredError",
     "GroupMetric",
+    "HardKeypointMining",
+    "HeatmapCrossEntropy",
     "HeldOutGroups",
+    "KeypointLoss",
+    "KeypointSquaredError",
     "LabelSmoothedCrossEntropy",
     "LearningReport",
+    "LogExpectedMiss",
     "LogNgramSurrogate",
     "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
@@ -86,6 +115,15 @@ __all__ = [
     "OutsideWeightedCrossEntropy",
     "OverlapSurrogate",
     "OwnOutputSurrogate",
+    "PixelCosts",
+    "PixelCrossEntropy",
+    "PixelDiceLoss",
+    "PixelFocalLoss",
+    "PixelJaccardLoss",
+    "PixelLoss",
+    "PixelLovaszLoss",
+    "PixelSoftCounts",
+    "PixelWeightedCrossEntropy",
     "Predictions",
     "PrefixNgramSurrogate",
     "ReLossArguments",
@@ -96,6 +134,7 @@ __all__ = [
     "ReLossTrainer",
     "ReLossTrainingArguments",
     "SharpenedF1Surrogate",
+    "SoftArgmaxLoss",
     "SoftCounts",
     "SoftF1Loss",
     "SpanCrossEntropy",
@@ -118,9 +157,13 @@ __all__ = [
     "answers_from_logits",
     "average_rank",
     "collect_predictions",
+    "decode_poses",
     "gradient_penalty",
+    "pose_compute_metrics",
     "prepare_features",
+    "prepare_pose_features",
     "prepare_tagging_features",
+    "segmentation_compute_metrics",
     "soft_rank",
     "sorting_network_rank",
     "spearman_correlation",

@@ -47,7 +47,8 @@ class SurrogateLearner(Learner):
 
 
 class CandidateLearner(candidates.CandidateLearner):
-    __doc__ = """Learns a loss for a classifier or a tagger outside any Trainer, from its predictions for some examples.
+    __doc__ = """Learns a loss for a model of classes, tags or pixels, or for a reader that may abstain, outside any
+    Trainer, from its predictions.
 
     Example:
         >>> learner = CandidateLearner("f1", metric_options={"average": "macro"})
@@ -56,7 +57,8 @@ class CandidateLearner(candidates.CandidateLearner):
 
     `metric` is a `GroupMetric`, or anything that `GroupMetric` takes. `metric_options` are its settings. If the metric
     averages over classes, `learn` adds all classes to them. `surrogate` is the name of a class and replaces
-    `new_surrogate`, `perturbed` and `decode`: `"TagCosts"` for taggers.
+    `new_surrogate`, `perturbed` and `decode`: `"TagCosts"` for tags, `"PixelCosts"` for pixels, `"AbstentionCosts"` for
+    questions.
 
     """ + (candidates.CandidateLearner.__doc__ or "")
 
@@ -72,7 +74,7 @@ class CandidateLearner(candidates.CandidateLearner):
         cls = surrogate_class(surrogate)
         self.task = task_named(cls.task)
         learns = issubclass(cls, CountedLoss) and cls not in self.task.hand_made
-        if not issubclass(self.task, CandidateTask) or not learns:
+        if not self.task.learns_from_candidates(cls) or not learns:
             raise ValueError(
                 f"surrogate {surrogate!r} cannot be learned from candidates of the same examples: pass an object to "
                 f"a trainer, surrogate={surrogate}(...)" + _or_default(self.task)
@@ -83,7 +85,7 @@ class CandidateLearner(candidates.CandidateLearner):
             partial(self.task.new_surrogate, cls),
             self.task.perturbed,
             self.task.decode,
-            group_size=group_size or self.task.group_size,
+            group_size=group_size or self.task.group_size_for(cls),
             **settings,
         )
 
@@ -109,13 +111,13 @@ def learner_for(
     seed: int = 0,
     progress: bool = True,
 ) -> SurrogateLearner | CandidateLearner:
-    """The learner of a task. It learns from candidates of the same examples if the task makes such candidates, else
+    """The learner of a loss. It learns from candidates of the same examples if the task does so for this class, else
     from groups of different examples.
 
     Args:
         task: the task of the surrogate.
         metric: the metric to learn.
-        surrogate: the name of the class. Pass None for the default of the task.
+        surrogate: the name of the class. Pass None for that of the metric, or the default of the task.
         group_size: examples in a group. Pass None for the default of the task.
         seed: seed of the learner.
         progress: whether to show a progress bar, if learning takes long enough for one.
@@ -123,10 +125,30 @@ def learner_for(
     Raises:
         ValueError: the class cannot be learned.
     """
-    surrogate, group_size = surrogate or task.default_surrogate.__name__, group_size or task.group_size
-    if issubclass(task if isinstance(task, type) else type(task), CandidateTask):
-        return CandidateLearner(metric, surrogate, group_size=group_size, seed=seed)
-    return SurrogateLearner(metric, surrogate, group_size=group_size, seed=seed, progress=progress)
+    cls = surrogate_to_learn(task, metric, surrogate)
+    group_size = group_size or task.group_size_for(cls)
+    if task.learns_from_candidates(cls):
+        return CandidateLearner(metric, cls.__name__, group_size=group_size, seed=seed)
+    return SurrogateLearner(metric, cls.__name__, group_size=group_size, seed=seed, progress=progress)
+
+
+def surrogate_to_learn(
+    task: Task | type[Task], metric: LoadedGroupMetric, name: str | None = None
+) -> type[SurrogateLoss]:
+    """The class with this name. Without a name it is the class for the metric.
+
+    Raises:
+        ValueError: no class has this name, or it is for another task.
+    """
+    if name is None:
+        return task.surrogate_for(metric)
+    cls = surrogate_class(name)
+    if cls.task != task.name:
+        raise ValueError(
+            f"surrogate_class={name!r} is for the task {cls.task!r}, but the task is {task.name!r}: pass a class for "
+            f"that task, or None for {task.surrogate_for(metric).__name__}"
+        )
+    return cls
 
 
 def group_metric(
@@ -144,4 +166,5 @@ def group_metric(
 
 
 def _or_default(task: type[Task]) -> str:
-    return f", or learn a {task.default_surrogate.__name__}" if issubclass(task, CandidateTask) else ""
+    default = task.default_surrogate
+    return f", or learn a {default.__name__}" if task.learns_from_candidates(default) else ""

@@ -24,7 +24,7 @@ from .run.saving import SavingMixin
 from .run.snapshots import SnapshotLearning
 from .run.tracking import Means
 from .surrogate import SurrogateLoss
-from .tasks import CandidateTask, Task, columns_of_tasks, task_for
+from .tasks import Task, columns_of_tasks, task_for
 from .tasks.models import forked_random_state
 from .training_args import require_order
 
@@ -50,9 +50,9 @@ class ReLossMixin(SavingMixin):
             during training. If `metric` is None too, the trainer uses the task's `default_loss` and learns nothing:
             `NgramSurrogate()` for text, `AnswersCrossEntropy()` for questions.
         surrogate_dataset: the data to learn a surrogate from, best a slice of the training data that the model is not
-            trained on. A classifier or a tagger predicts it at the switch; the default is a share of `train_dataset`,
-            which the trainer then takes out of the training data. With `surrogate_predictions="generate"` the model
-            decodes it; the default is then `eval_dataset`.
+            trained on. A model of classes, tags or pixels, or a reader that may abstain, predicts it at the switch; the
+            default is a share of `train_dataset`, which the trainer then takes out of the training data. With
+            `surrogate_predictions="generate"` the model decodes it; the default is then `eval_dataset`.
         task: the name of the task, such as `"question_answering"`. By default the class of the model tells it. If
             transformers does not know that class, the outputs and labels of the first examples tell it.
 
@@ -243,6 +243,8 @@ class ReLossMixin(SavingMixin):
 
     def prediction_step(self, model, inputs, *arguments, **keywords):
         """As the base method, but without our columns if a batch has no labels: the model gets the whole batch then."""
+        if self.task is not None and self.args.label_names is None:
+            self.label_names = list(self.task.labels_in(inputs)) or self.label_names
         if not self.label_names or any(inputs.get(name) is None for name in self.label_names):
             inputs = without_our_columns(self.model, inputs) if self.task is None else self.task.for_model(inputs)
         return super().prediction_step(model, inputs, *arguments, **keywords)
@@ -297,7 +299,7 @@ class ReLossMixin(SavingMixin):
         """Set up what depends on the task and on inputs. Errors are found here, before the first step."""
         self._task = task(self.model, self.processing_class)
         self.data_collator = self.task.collator(self.data_collator)
-        if inputs is None and issubclass(task, CandidateTask):
+        if inputs is None and task.learns_from_candidates(task.default_surrogate):
             inputs = first_examples(self)
         if inputs is not None:
             with untouched(self.model):

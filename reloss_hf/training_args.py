@@ -59,8 +59,8 @@ class ReLossArguments:
         default=0.1,
         metadata={
             "help": "The share of the training data to hold out and learn a surrogate from; the model is not trained "
-            "on it. For classifiers and taggers, which learn from candidates of the same examples. surrogate_dataset= "
-            "replaces it."
+            "on it. For models of classes, tags and pixels and for readers that may abstain, which learn from "
+            "candidates of the same examples. surrogate_dataset= replaces it."
         },
     )
     surrogate_learn_again: int = field(

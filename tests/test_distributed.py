@@ -135,9 +135,22 @@ def test_there_is_one_progress_bar_and_one_writer(run):
 
 
 @pytest.mark.parametrize(
-    "name", ["learned", "soft_f1", "learned_tags", "soft_f1_of_tags", "learned_ctc", "ngrams_of_ctc"]
+    "name",
+    [
+        "learned",
+        "soft_f1",
+        "learned_tags",
+        "soft_f1_of_tags",
+        "learned_pixels",
+        "soft_iou_of_pixels",
+        "learned_abstentions",
+        "learned_poses",
+        "hard_keypoints_of_poses",
+        "learned_ctc",
+        "ngrams_of_ctc",
+    ],
 )
-def test_classifiers_taggers_and_ctc_on_two_processes_train_as_on_one_with_the_batch_split_into_four(run, name):
+def test_without_texts_two_processes_train_as_one_with_the_batch_split_into_four(run, name):
     (one,), two = ([rank["classes"][name] for rank in run(n).ranks] for n in (1, 2))
     assert two[0] == two[1]
     assert one["in_force"] and two[0]["in_force"]

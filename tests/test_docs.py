@@ -16,6 +16,8 @@ import evaluate
 import huggingface_hub
 import pytest
 import toy_classes
+import toy_pixels
+import toy_poses
 import toy_questions
 import toy_speech
 import toy_tags
@@ -27,14 +29,20 @@ from tokenizers import processors
 from toy_translation import SacrebleuModule, toy_pairs
 
 import reloss_hf.tasks
-from reloss_hf import NgramSurrogate, ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments, collect_predictions
+from reloss_hf import (
+    NgramSurrogate,
+    ReLossSeq2SeqTrainer,
+    ReLossSeq2SeqTrainingArguments,
+    collect_predictions,
+    prepare_pose_features,
+)
 
 README, INDEX = ROOT / "README.md", ROOT / "docs" / "README.md"
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["NgramSurrogate", "AnswersCrossEntropy", "ClassCosts", "TagCosts"]
+LOSSES_OF_THE_README = ["ClassCosts", "TagCosts", "ExpectedMiss", "NgramSurrogate", "AnswersCrossEntropy"]
 
 
 def name_of(path):
@@ -124,6 +132,12 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     toy_tags.make_tokenizer().save_pretrained("google-bert/bert-base-cased")
     toy_tags.warm_tagger(toy_tags.make_sentences(400, seed=1)).save_pretrained("google-bert/bert-base-cased")
 
+    for split, count in (("", 200), ("_validation", 16)):
+        rows = toy_poses.make_files(count, Path("persons"), seed=count)
+        Path(f"poses{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    toy_poses.warm_vitpose().save_pretrained("usyd-community/vitpose-base-simple")
+    toy_poses.make_processor().save_pretrained("usyd-community/vitpose-base-simple")
+
 
 @pytest.fixture
 def which_loss(folder, translation, monkeypatch):
@@ -131,10 +145,13 @@ def which_loss(folder, translation, monkeypatch):
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
     tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
+    pixels = {"segmenter": toy_pixels.make_model(), "scenes": toy_pixels.make_scenes(80)}
+    persons = prepare_pose_features(toy_poses.make_persons(200), toy_poses.make_processor())
+    poses = {"pose_model": toy_poses.make_vitpose(17), "persons": persons}
     speech = {"recogniser": toy_speech.make_model(), "speech": toy_speech.make_rows(200)}
     speech |= {"speech_processor": toy_speech.make_processor(folder)}
     tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
-    return translation | classes | tags | speech | tokenizers
+    return translation | classes | tags | pixels | poses | speech | tokenizers
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 A passage tells two facts about each of three territories, in any order: their currency, their official languages, the
 first day of their week, or their name in another language. A question asks for one fact about one territory, and the
 other facts distract. A model that looks only at the kind of question is right one time in three, because no two
-territories of a passage share the answer. The corpus is deterministic.
+territories of a passage share the answer. A question without an answer asks for a fact of another kind about one of the
+territories, or for the same about a territory that is not there. The corpus is deterministic.
 """
 
 import random
@@ -38,14 +39,20 @@ FACTS = {
 
 
 def load(
-    train: int = 20000, validation: int = 500, test: int = 1000, territories: int = 40, seed: int = 0
+    train: int = 20000,
+    validation: int = 500,
+    test: int = 1000,
+    territories: int = 40,
+    unanswerable: float = 0.0,
+    seed: int = 0,
 ) -> datasets.DatasetDict:
-    """The corpus in the hub's `squad` schema. Its facts are about so many territories."""
+    """The corpus in the hub's `squad` schema. Its facts are about so many territories. A share of the questions has no
+    answer."""
     draw = random.Random(seed)
     known = _territories()
     known = {name: known[name] for name in draw.sample(list(known), territories)}
     sizes = {"train": train, "validation": validation, "test": test}
-    rows = [_unambiguous(draw, known, str(number)) for number in range(sum(sizes.values()))]
+    rows = [_unambiguous(draw, known, str(number), unanswerable) for number in range(sum(sizes.values()))]
     splits, start = {}, 0
     for name, size in sizes.items():
         splits[name] = datasets.Dataset.from_list(rows[start : start + size])
@@ -53,21 +60,20 @@ def load(
     return datasets.DatasetDict(splits)
 
 
-def _unambiguous(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
-    """An example whose passage has the answer only once, so no two of its territories share a currency, say."""
+def _unambiguous(draw: random.Random, territories: dict[str, dict], name: str, unanswerable: float) -> dict:
+    """An example whose passage has the answer only once, so no two of its territories share a currency, say. Then it
+    may get a question that the passage does not answer."""
     while True:
-        example = _example(draw, territories, name)
+        example, missing = _example(draw, territories, name)
         if example["context"].count(example["answers"]["text"][0]) == 1:
-            return example
+            return example | missing if random.Random(f"answer {name}").random() < unanswerable else example
 
 
-def _example(draw: random.Random, territories: dict[str, dict], name: str) -> dict:
+def _example(draw: random.Random, territories: dict[str, dict], name: str) -> tuple[dict, dict]:
+    """An example, and what makes it one without an answer."""
     kinds, language = draw.sample(list(FACTS), 2), draw.choice(NAMES_IN)
-    facts = [
-        (kind, _fact(kind, territory, territories[territory], language))
-        for territory in draw.sample(list(territories), 3)
-        for kind in kinds
-    ]
+    told = draw.sample(list(territories), 3)
+    facts = [(kind, _fact(kind, territory, territories[territory], language)) for territory in told for kind in kinds]
     draw.shuffle(facts)
     asked, context, start = draw.randrange(len(facts)), "", 0
     for number, (kind, fact) in enumerate(facts):
@@ -76,13 +82,20 @@ def _example(draw: random.Random, territories: dict[str, dict], name: str) -> di
             start = len(context) + len(template.split("{answer}")[0].format(**fact))
         context += template.format(**fact) + " "
     kind, fact = facts[asked]
-    return {
+    example = {
         "id": name,
         "title": fact["territory"],
         "context": context.strip(),
         "question": FACTS[kind][1].format(**fact),
         "answers": {"text": [fact["answer"]], "answer_start": [start]},
     }
+    other = random.Random(name)  # so that the examples with an answer are the same
+    if other.random() < 0.5:
+        kind = other.choice([kind for kind in FACTS if kind not in kinds])
+    else:
+        fact = fact | {"territory": other.choice([name for name in territories if name not in told])}
+    missing = {"title": fact["territory"], "question": FACTS[kind][1].format(**fact)}
+    return example, missing | {"answers": {"text": [], "answer_start": []}}
 
 
 def _fact(kind: str, territory: str, known: dict, language: str) -> dict[str, str]:

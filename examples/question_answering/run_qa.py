@@ -1,22 +1,29 @@
 """Fine-tune a question-answering model on cross-entropy, on the expected F1 and on a learned surrogate of SQuAD F1.
 
     python examples/question_answering/run_qa.py                         # a small corpus of its own, a few minutes
+    python examples/question_answering/run_qa.py --version_2_with_negative --output_dir out/abstaining
     python examples/question_answering/run_qa.py --model_name_or_path path/to/encoder \
         --train_file train.jsonl --test_file test.jsonl --max_seq_length 192 --num_train_epochs 2
 
 All arms continue the same warm start, with the same schedule, batches and number of updates. The table, `results.json`
 and a plot of both losses against F1 go to `--output_dir`.
+
+With `--version_2_with_negative` a third of the questions of the own corpus has no answer. The surrogate then learns
+when to abstain, from a slice of the training data that no arm is trained on. The table also has the F1 of the questions
+with and without an answer, and the F1 with the threshold that is best on validation.
 """
 
 import logging
 import random
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import cldr_corpus
 import datasets
+import numpy as np
 import torch
 from from_scratch import build_model, train_tokenizer
 from torch.nn.utils.rnn import pad_sequence
@@ -101,17 +108,20 @@ def main() -> None:
         arms.append(experiment.arm("surrogate", checkpoint))
     if args.process_index == 0:
         experiment.write_results(start, arms)
-        common.print_table([start, *arms], ["f1", "exact_match", "f1_validation", "exact_match_validation"])
+        kinds = ["f1_tuned", "f1_answer", "f1_no_answer"] if data_args.version_2_with_negative else []
+        common.print_table([start, *arms], ["f1", *kinds, "exact_match", "f1_validation", "exact_match_validation"])
 
 
 def make_experiment(
     model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
 ) -> "Experiment":
     set_seed(args.seed)
-    if data_args.dataset_name is None and data_args.train_file is None:
+    if data_args.dataset_name is None and data_args.train_file is None and not data_args.version_2_with_negative:
         # The example's own questions have one gold answer each, so AnswersSurrogate has nothing to learn from.
         args.surrogate_class = args.surrogate_class or "SharpenedF1Surrogate"
     raw = load_data(data_args)
+    if data_args.version_2_with_negative:
+        raw["train"], raw["surrogate"] = split_by_context(raw["train"], args.surrogate_held_out_share)
     model, tokenizer = load_model(model_args, data_args, raw["train"])
     features = datasets.DatasetDict(
         {
@@ -138,6 +148,7 @@ class Experiment(common.Experiment):
             args=self.arguments(arm, changes),
             train_dataset=self.features["train"],
             eval_dataset=self.features["validation"],
+            surrogate_dataset=self.features.get("surrogate"),
             processing_class=self.tokenizer,
             metric=self.data_args.metric,
             surrogate=surrogate,
@@ -150,19 +161,24 @@ class Experiment(common.Experiment):
     def score(self, folder: str | Path) -> dict:
         """F1 and exact match of a saved model's answers."""
         model = self.load(folder).to(self.args.device).eval()
-        exact = "exact" if self.data_args.version_2_with_negative else "exact_match"
-        scores = {}
+        abstains = self.data_args.version_2_with_negative
+        scores, found = {}, {}
         for split, suffix in (("test", ""), ("validation", "_validation")):
-            result = self.squad_scores(model, split)
+            found[split] = result = self.squad_scores(self.logits(model, split), split)
             scores[f"f1{suffix}"] = round(result["f1"], 2)
-            scores[f"exact_match{suffix}"] = round(result[exact], 2)
+            scores[f"exact_match{suffix}"] = round(result["exact" if abstains else "exact_match"], 2)
+        if abstains:
+            tuned = self.squad_scores(self.logits(model, "test"), "test", found["validation"]["best_f1_thresh"])
+            kinds = {"f1_answer": found["test"].get("HasAns_f1"), "f1_no_answer": found["test"].get("NoAns_f1")}
+            scores |= {name: score and round(score, 2) for name, score in (kinds | {"f1_tuned": tuned["f1"]}).items()}
         return scores
 
     def validation_score(self, model: PreTrainedModel) -> float:
-        return self.squad_scores(model, "validation")["f1"]
+        return self.squad_scores(self.logits(model, "validation"), "validation")["f1"]
 
     @torch.no_grad()
-    def squad_scores(self, model: PreTrainedModel, split: str) -> dict:
+    def logits(self, model: PreTrainedModel, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The logits of starts and of ends of all windows."""
         windows = self.features[split]
         inputs = windows.select_columns([n for n in self.tokenizer.model_input_names if n in windows.column_names])
         starts, ends = [], []
@@ -171,12 +187,14 @@ class Experiment(common.Experiment):
                 output = model(**batch.to(self.args.device))
             starts += output.start_logits.float().cpu()
             ends += output.end_logits.float().cpu()
-        logits = tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
+        return tuple(pad_sequence(rows, True, -torch.inf).numpy() for rows in (starts, ends))
+
+    def squad_scores(self, logits: tuple[np.ndarray, np.ndarray], split: str, threshold: float | None = None) -> dict:
         compute_metrics = squad_compute_metrics(
             self.raw[split],
-            windows,
+            self.features[split],
             self.data_args.metric,
-            null_threshold=self.data_args.null_score_diff_threshold,
+            null_threshold=self.data_args.null_score_diff_threshold if threshold is None else threshold,
             n_best=self.data_args.n_best_size,
             max_answer_length=self.data_args.max_answer_length,
         )
@@ -197,7 +215,8 @@ def parse_arguments(*more: type) -> tuple:
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
     """`train`, `validation` and `test`."""
-    raw = common.read_splits(data_args, cldr_corpus.load)
+    corpus = partial(cldr_corpus.load, unanswerable=1 / 3) if data_args.version_2_with_negative else cldr_corpus.load
+    raw = common.read_splits(data_args, corpus)
     if "validation" not in raw:
         raw["train"], raw["validation"] = split_by_context(raw["train"], 0.1)
     common.limit_samples(raw, data_args)

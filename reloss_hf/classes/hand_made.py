@@ -26,14 +26,15 @@ class FrequencyLoss(DecisionLoss):
         """Whether the frequencies have to be counted."""
         return self.frequencies is None
 
-    def count(self, targets: Tensor) -> None:
+    def count(self, counts: Tensor, decisions: int) -> None:
         """Set the frequencies from the training data, if they are not given.
 
         Args:
-            targets: 0/1, shape `(decisions, C)`.
+            counts: how many decisions have each class, shape `(C,)`.
+            decisions: how many decisions there are.
         """
         if self.frequencies is None:
-            self.frequencies = ((1 + targets.sum(0)) / (2 + len(targets))).tolist()
+            self.frequencies = ((1 + counts) / (2 + decisions)).tolist()
 
     def shares(self, logits: Tensor) -> Tensor:
         """The frequencies, shape `(C,)`.

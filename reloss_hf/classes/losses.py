@@ -13,7 +13,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ..surrogate import Features, SurrogateLoss, weighted_mean
 
@@ -81,13 +81,12 @@ def targets_of(features: Features) -> Tensor:
     labels = features["labels"]
     if has_several(features):
         return labels.float()
-    known = labelled(features)
-    return one_hot(labels.masked_fill(~known, 0).long(), features["logits"].shape[-1]).float() * known.unsqueeze(-1)
+    return _one_hot(labels.unsqueeze(-1), features["logits"].shape[-1])
 
 
 def decisions(logits: Tensor, several: bool) -> Tensor:
     """The predictions as 0/1, float32 of shape `(..., C)`: the labels with `p > 0.5`, or the arg-max."""
-    return (logits > 0).float() if several else one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    return (logits > 0).float() if several else _one_hot(logits.argmax(-1, keepdim=True), logits.shape[-1])
 
 
 def probabilities(features: Features) -> Tensor:
@@ -123,3 +122,8 @@ def mean_of_decisions(values: Tensor, features: Features) -> Tensor:
     values = values.flatten(1, known.ndim - 1)
     weights = known.flatten(1).view(*values.shape[:2], *[1] * (values.ndim - 2)).to(values.dtype)
     return (weights * values).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def _one_hot(classes: Tensor, count: int) -> Tensor:
+    """Classes, `(..., 1)`, as 0/1, float32 of shape `(..., count)`; all 0 for one that is none of them."""
+    return (classes == torch.arange(count, device=classes.device)).float()

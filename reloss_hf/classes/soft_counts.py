@@ -57,5 +57,7 @@ class LearnedCounts(CountedLoss, DecisionLoss):
 def soft_counts(features: Features) -> Tensor:
     """Soft hits, predictions and examples of each class, as means over the decisions of an example, `(n, 3, C)`."""
     predicted, targets = probabilities(features) * labelled(features).unsqueeze(-1), targets_of(features)
-    counts = torch.stack([predicted * targets, predicted, targets], dim=-2)
-    return counts if has_several(features) else mean_of_decisions(counts, features)
+    counts = (predicted * targets, predicted, targets)
+    if not has_several(features):
+        counts = [mean_of_decisions(found, features) for found in counts]
+    return torch.stack(list(counts), dim=-2)

@@ -9,7 +9,7 @@ from ..learning.functional import hard_rank, spearman_correlation
 from ..learning.metrics import LoadedGroupMetric
 from ..learning.predictions import Predictions
 from ..surrogate import SurrogateLoss, weighted_mean
-from ..tasks import CandidateTask, task_of_features
+from ..tasks import task_of_features
 from .results import Diagnosis, LossDiagnosis, bootstrap_draws, interval_of
 from .same_examples import diagnose_same_examples
 from .weights import weight_curve
@@ -29,10 +29,11 @@ def diagnose(
 ) -> Diagnosis:
     """Compare the hand-made losses of the task with any surrogates. The first loss is the one before the switch.
 
-    The losses are compared on disjoint groups of predictions. If the task perturbs predictions, they are compared on
-    candidates of the same examples. A group holds predictions of one candidate, no prediction is in two groups, and
-    corruptions are left out. For the intervals, the groups of each candidate, or the sets of candidates of the same
-    examples, are drawn again with replacement. All losses and their differences are measured on the same draws.
+    The losses are compared on disjoint groups of predictions. If the loss for this metric is learned from candidates of
+    the same examples, and the predictions hold what these need, they are compared on such candidates. A group holds
+    predictions of one candidate, no prediction is in two groups, and corruptions are left out. For the intervals, the
+    groups of each candidate, or the sets of candidates of the same examples, are drawn again with replacement. All
+    losses and their differences are measured on the same draws.
 
     Args:
         predictions: predictions, such as those of a run with `save_predictions=True`.
@@ -48,14 +49,16 @@ def diagnose(
         RuntimeError: the metric could not score most of the groups.
     """
     task = task_of_features(predictions.features)
-    group_size = group_size or task.group_size
+    learned = task.surrogate_for(metric)
+    same = task.learns_from_candidates(learned) and set(task.decoded_from) <= set(predictions.features)
+    group_size = group_size or (task.group_size_for(learned) if same else task.group_size)
     base, *others = task.compared(predictions)
     losses = {base.base_loss_name: base} | {type(loss).__name__: loss for loss in others} | (surrogates or {})
     for name, loss in losses.items():
         missing = sorted(set(loss.reads) - set(predictions.features))
         if missing:
             raise ValueError(f"surrogate {name!r} reads {missing}, but the predictions do not hold these features")
-    if issubclass(task, CandidateTask):
+    if same:
         return diagnose_same_examples(task, predictions, metric, losses, group_size, resamples, seed, progress)
     generator = torch.Generator().manual_seed(seed)
     rows, candidates = _disjoint_groups(predictions, group_size, generator)

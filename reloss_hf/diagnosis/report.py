@@ -162,8 +162,7 @@ def _costs_section(picture: bytes) -> str:
     return f"""
 <h2>What each error costs</h2>
 <img alt="Costs of errors by class" src="{_data_uri(picture)}">
-<p>The costs of a <em>miss</em> and of a <em>false alarm</em> of each class, relative to the mean. Cross-entropy
-has a cost of 1 for all of them.</p>"""
+<p>The cost of each kind of error, by class, relative to the mean. Cross-entropy has a cost of 1 for all of them.</p>"""
 
 
 def _over(diagnosis: Diagnosis) -> str:

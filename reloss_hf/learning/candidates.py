@@ -256,6 +256,7 @@ class CandidateLearner:
             held_out_groups=sets.scores.numel(),
             same_examples=True,
             noise_of_gain=float(2 * gain.std() / math.sqrt(count)),
+            base_loss_name=self.surrogate.base_loss_name,
         )
 
     def _settings(self) -> dict[str, Any]:

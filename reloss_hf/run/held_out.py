@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..tasks import CandidateTask
+from .rehearsal import untouched
 
 logger = logging.getLogger(__name__)
-
-_LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: int) -> tuple[Any, Any]:
@@ -34,7 +33,7 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         )
     size = max(1, round(share * len(train_dataset)))
     order = torch.randperm(len(train_dataset), generator=torch.Generator().manual_seed(seed))
-    table = _label_table(train_dataset, task)
+    table = label_table(train_dataset, task)
     if table is not None:
         order = _all_labels_first(order, table, size)
     held_out = _with_their_windows(order[:size].tolist(), train_dataset, task.window_of)
@@ -45,44 +44,13 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
         len(held_out),
         len(train_dataset),
     )
-    return _rows(train_dataset, rest), _rows(train_dataset, held_out)
+    return _rows(train_dataset, rest), task.held_out(_rows(train_dataset, held_out))
 
 
-def warn_of_missing_labels(held_out: Any, task: CandidateTask) -> None:
-    """Warn of labels that no example of the slice has."""
-    table = _label_table(held_out, task)
-    if table is not None:
-        missing = (table.sum(0) == 0).nonzero().flatten().tolist()
-        if missing:
-            logger.warning(
-                "The labels %s never occur in the data that the surrogate is learned from, so they get the average "
-                "cost: to learn their costs, pass surrogate_dataset= or a larger surrogate_held_out_share=",
-                missing,
-            )
-
-
-def labels_of(dataset: Any) -> list:
-    """The labels of all examples of a data set.
-
-    Raises:
-        ValueError: the data set has no column of labels.
-    """
-    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
-    column = next((name for name in _LABEL_COLUMNS if name in names), None)
-    if column is None:
-        raise ValueError(
-            f"the classes of train_dataset={type(dataset).__name__} cannot be counted, as it has no column "
-            f"{' or '.join(_LABEL_COLUMNS)}: pass a datasets.Dataset with one, or pass frequencies= to the loss"
-        )
-    return dataset.with_format(None)[column][:]
-
-
-def _label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
-    try:
-        labels = labels_of(dataset)
-    except ValueError:
-        return None
-    return task.label_table(labels)
+def label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
+    """The labels of a data set as 0/1, shape `(examples, C)`; None if they cannot be read."""
+    with untouched(task.model):  # rows may be drawn at random
+        return task.label_table(dataset)
 
 
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:

@@ -54,9 +54,14 @@ def surrogate_loss(
     features = task.features(model, outputs, inputs, surrogate.reads)
     loss = surrogate.batch_loss(features, whole)
     if base is None:
-        base_loss = weighted_mean(surrogate.cross_entropy(features).detach(), surrogate.weights(features))
+        with torch.no_grad():
+            base_loss = weighted_mean(surrogate.cross_entropy(features), surrogate.weights(features))
     else:
         base_loss = base.loss
+    lasting = task.lasting_loss(outputs, features)
+    if lasting is not None:
+        loss = loss + lasting
+        base_loss = base_loss + lasting.detach() if base is None else base_loss
     logs = {task.base_loss_key: base_loss, "surrogate_loss": loss, "surrogate_in_force": torch.ones_like(loss)}
     return Loss((1 - share) * loss + share * base_loss if share else loss, outputs, logs)
 

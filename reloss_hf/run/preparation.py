@@ -3,19 +3,19 @@
 import logging
 import math
 from collections.abc import Sized
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
 
-from ..learner import CandidateLearner, SurrogateLearner, learner_for
+from ..learner import CandidateLearner, SurrogateLearner, learner_for, surrogate_to_learn
 from ..learning.metrics import LoadedGroupMetric
 from ..metrics import GroupMetric, MetricLike
 from ..surrogate import SurrogateLoss, surrogate_classes
 from ..tasks import CandidateTask
 from .checkpoints import SURROGATE_FOLDER
-from .held_out import held_out_slice, labels_of, warn_of_missing_labels
+from .held_out import held_out_slice, label_table
+from .rehearsal import untouched
 from .same_examples import SliceLearning
 from .snapshots import SnapshotLearning
 
@@ -53,7 +53,8 @@ def given_surrogate(
         )
     if trainer.task.decodes_for(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
-    trainer.task.fit(surrogate, partial(labels_of, trainer.train_dataset))
+    with untouched(trainer.model):  # rows may be drawn at random
+        trainer.task.fit(surrogate, trainer.train_dataset)
     return surrogate.eval().requires_grad_(False).to(trainer.args.device)
 
 
@@ -87,7 +88,8 @@ def make_learning(
     if isinstance(task, CandidateTask) and not isinstance(metric, LoadedGroupMetric):
         metric_options = task.metric_options(metric, metric_options or {})
     metric = _group_metric(metric, metric_key, lower_is_better, metric_options)
-    task.try_metric(metric, trainer.train_dataset, args.surrogate_group_size or task.group_size)
+    surrogate = surrogate_to_learn(task, metric, args.surrogate_class)
+    task.try_metric(metric, trainer.train_dataset, args.surrogate_group_size or task.group_size_for(surrogate))
     learner = learner_for(
         task,
         metric,
@@ -125,7 +127,7 @@ def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearnin
             f"{name} has {len(held_out)} examples, and at least {learner.smallest_data_set} are needed to learn from "
             "some and judge by others: pass a larger share, or surrogate_dataset="
         )
-    warn_of_missing_labels(held_out, task)
+    task.require_slice(label_table(held_out, task))
     return SliceLearning(trainer, learner, held_out)
 
 

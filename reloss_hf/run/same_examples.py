@@ -17,7 +17,6 @@ from ..learning.candidates import CandidateLearner, Change
 from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
-from ..tasks import Candidate
 from .checkpoints import STATE_FOLDER
 from .learned import Learned, forget_predictions, learn_for_all, save_predictions
 
@@ -101,7 +100,9 @@ class SliceLearning:
             A surrogate that has learned nothing.
         """
         rows = range(min(_REHEARSED, len(self.dataset)))
-        return self.learner.rehearse(Predictions.concatenate([self._predict_batch(model.eval(), rows)]))
+        batches = BatchSampler(rows, self.trainer.args.eval_batch_size, drop_last=False)
+        parts = [self._predict_batch(model.eval(), batch) for batch in batches]
+        return self.learner.rehearse(Predictions.concatenate(parts))
 
     def finish(self, model: torch.nn.Module) -> None:
         """Measure the metric on the slice once more at the end of the run."""
@@ -162,7 +163,7 @@ class SliceLearning:
         inputs = trainer._prepare_inputs(inputs)
         with trainer.compute_loss_context_manager():
             outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
-        return task.forced_predictions(outputs, inputs, [Candidate(self._times)], range(len(rows)))
+        return task.predictions(outputs, inputs, self._times)
 
     def _look(self, watched: Predictions, can_go_back: bool = True) -> Learned | None:
         """Check whether the metric of the watched examples has fallen since the switch."""

@@ -10,9 +10,11 @@ from ..surrogate import SurrogateLoss
 from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
 from .ctc.task import CtcTask
+from .keypoints.task import KeypointsTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
 from .same_examples import CandidateTask
+from .semantic_segmentation.task import SemanticSegmentationTask
 from .token_classification.task import TokenClassificationTask
 from .token_sequence.task import TokenSequenceTask
 
@@ -21,6 +23,8 @@ TASKS: tuple[type[Task], ...] = (
     QuestionAnsweringTask,
     ClassificationTask,
     TokenClassificationTask,
+    SemanticSegmentationTask,
+    KeypointsTask,
     CtcTask,
 )
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..learning.calling import name_of
 from ..learning.metrics import LoadedGroupMetric, LoadedMetric
 from ..learning.predictions import Predictions
 from ..surrogate import SurrogateLoss
@@ -54,6 +55,7 @@ class NamedMetric:
         replaces_module: whether it also replaces the `evaluate` module of that name.
         lower_is_better: whether it is an error rate.
         options_of_module: maps the options of that module to the keywords of `load`, if their names differ.
+        surrogate: the class to learn for it if the user names none; None for the default of the task.
     """
 
     load: Callable[..., LoadedMetric]
@@ -61,6 +63,7 @@ class NamedMetric:
     replaces_module: bool = False
     lower_is_better: bool = False
     options_of_module: Mapping[str, str] = field(default_factory=dict)
+    surrogate: type[SurrogateLoss] | None = None
 
 
 class Task(ABC):
@@ -71,13 +74,14 @@ class Task(ABC):
         does: what a model of this task does, as a verb; for error messages.
         columns: columns of the data set that features are made from and that the model does not take.
         own_output: the features that need the model to decode by itself.
-        default_surrogate: the class to learn if the user names none.
+        default_surrogate: the class to learn if neither the user nor the metric names one.
         default_loss: the class of the loss after the switch if the user names no metric. It learns nothing.
         hand_made: the losses that a diagnosis compares; the first is the loss before the switch.
         metrics: the metrics that need no download, by name.
         group_size: how many examples the metric is computed on at once while a surrogate is learned.
         needs_processing_class: whether decoding predictions needs the processing class.
         reads_logits_and_labels_alone: whether features need only logits and labels, and no other inputs.
+        label_columns: the columns of a data set that tell the labels of its examples; the first that is there counts.
         labels: the names of the labels in a batch.
         logits: the names of the outputs that features are made from, in the order of a tuple.
         processing_class: the tokenizer, or the tokenizer of the given processor; None if there is none.
@@ -95,6 +99,7 @@ class Task(ABC):
     group_size: ClassVar[int] = 8
     needs_processing_class: ClassVar[bool] = True
     reads_logits_and_labels_alone: ClassVar[bool] = False
+    label_columns: ClassVar[tuple[str, ...]] = ("labels", "label", "label_ids")
     labels: ClassVar[tuple[str, ...]]
     logits: ClassVar[tuple[str, ...]]
 
@@ -125,6 +130,23 @@ class Task(ABC):
         return [loss() for loss in cls.hand_made]
 
     @classmethod
+    def surrogate_for(cls, metric: LoadedGroupMetric) -> type[SurrogateLoss]:
+        """The class to learn from a metric if the user names none."""
+        named = cls.metrics.get(name_of(metric.metric))
+        return named.surrogate if named is not None and named.surrogate is not None else cls.default_surrogate
+
+    @classmethod
+    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
+        """Whether a class is learned from candidates of the same examples, which only a `CandidateTask` makes. Else it
+        is learned from groups of different examples."""
+        return False
+
+    @classmethod
+    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
+        """How many examples the metric is computed on at once while a class is learned."""
+        return cls.group_size
+
+    @classmethod
     @abstractmethod
     def handles(cls, model: torch.nn.Module) -> bool:
         """Whether the class of the model says that it is for this task."""
@@ -152,6 +174,10 @@ class Task(ABC):
     @abstractmethod
     def require_labels(self, inputs: Inputs) -> None:
         """Raises ValueError if the batch has no labels to learn from."""
+
+    def labels_in(self, inputs: Inputs) -> tuple[str, ...]:
+        """The names of the labels that a batch has, if the model does not tell them to the Trainer; empty otherwise."""
+        return ()
 
     @abstractmethod
     def batch_size(self, inputs: Inputs) -> int:
@@ -194,12 +220,12 @@ class Task(ABC):
     def look_at(self, outputs: Any, inputs: Inputs) -> None:  # noqa: B027
         """Read from the first batch, and its outputs without dropout, what the task needs to know."""
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:  # noqa: B027
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:  # noqa: B027
         """Give a loss the facts that it needs about the training data.
 
         Args:
             surrogate: the loss, changed in place.
-            labels: returns the labels of all training examples.
+            dataset: the training data.
         """
 
     def base_loss(
@@ -247,6 +273,11 @@ class Task(ABC):
         """The part of a batch that the model takes: no columns of this task, and no arguments unknown to `forward`."""
         known = set(inputs) if self._arguments is None else self._arguments
         return {name: value for name, value in inputs.items() if name in known and name not in self.columns}
+
+    def lasting_loss(self, outputs: Any, features: dict[str, Tensor]) -> Tensor | None:
+        """The part of the model's own loss that stays after the switch, such as that of an auxiliary head; the mean
+        over the micro-batch. None if there is none."""
+        return None
 
     @abstractmethod
     def features(

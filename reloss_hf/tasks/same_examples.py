@@ -1,26 +1,49 @@
 """The base of tasks that learn a surrogate from candidates of the same examples."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..surrogate import CountedLoss
-from .base import Task
+from ..learning.predictions import Predictions
+from ..surrogate import CountedLoss, SurrogateLoss
+from .base import Candidate, Inputs, Task
+
+logger = logging.getLogger(__name__)
 
 
 class CandidateTask(Task):
-    """A task that can perturb and decode predictions from their features alone. It learns a surrogate from candidates
-    of the same examples, at the switch and again after it. It collects no snapshots before the switch.
+    """A task that can perturb and decode predictions from their features alone. It learns its surrogates, or some of
+    them, from candidates of the same examples, at the switch and again after it. For these it collects no snapshots
+    before the switch.
 
     Attributes:
+        decoded_from: the features that `perturbed` and `decode` read and that the losses do not read.
         window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
     """
 
+    decoded_from: ClassVar[tuple[str, ...]] = ()
     window_of: ClassVar[str | None] = None
+
+    @classmethod
+    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
+        """True, unless a task says otherwise."""
+        return True
+
+    def predictions(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        """The model's own predictions of a batch, with all features that `perturbed` and `decode` read.
+
+        Args:
+            outputs: the outputs of the model.
+            inputs: the batch.
+            number: the number of the candidate.
+        """
+        return self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
 
     @staticmethod
     @abstractmethod
@@ -54,7 +77,31 @@ class CandidateTask(Task):
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The same options, from the features of predictions instead of the model."""
 
+    def held_out(self, dataset: Any) -> Any:
+        """A slice of the training data as it is read to learn from, without what only training does to it."""
+        return dataset
+
     @abstractmethod
-    def label_table(self, labels: list) -> Tensor:
-        """The labels of each example as 0/1, shape `(examples, C)`, from a column of a data set. A held-out slice is
-        drawn so that it has all labels."""
+    def label_table(self, dataset: Any) -> Tensor | None:
+        """The labels of each example of a data set as 0/1, shape `(examples, C)`; None if they cannot be read. A
+        held-out slice is drawn so that it has all labels."""
+
+    def require_slice(self, table: Tensor | None) -> None:
+        """Warn, or raise ValueError, if a held-out slice cannot tell all costs.
+
+        Args:
+            table: the result of `label_table`; None if the labels of the slice are not known.
+        """
+        missing = [] if table is None else (table.sum(0) == 0).nonzero().flatten().tolist()
+        if missing:
+            logger.warning(
+                "The labels %s never occur in the data that the surrogate is learned from, so they get the average "
+                "cost: to learn their costs, pass surrogate_dataset= or a larger surrogate_held_out_share=",
+                missing,
+            )
+
+    def column_of_labels(self, dataset: Any) -> list | None:
+        """The labels of all examples of a data set; None if it has no column of labels."""
+        names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
+        column = next((name for name in self.label_columns if name in names), None)
+        return None if column is None else dataset.with_format(None)[column][:]

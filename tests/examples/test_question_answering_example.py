@@ -38,17 +38,33 @@ def test_corpus_is_the_same_each_time(corpus):
     assert first["train"].to_list() != corpus.load(train=20, validation=5, test=5, seed=4)["train"].to_list()
 
 
-def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
-    pytest.importorskip("babel")
+def test_a_share_of_the_questions_has_no_answer_and_the_others_stay_as_they_are(corpus):
+    plain, some = (corpus.load(train=300, validation=5, test=5, unanswerable=share)["train"] for share in (0, 1e-9))
+    assert plain.to_list() == some.to_list()
+    rows = corpus.load(train=600, validation=5, test=5, unanswerable=1 / 3)["train"]
+    missing = [row for row in rows if not row["answers"]["text"]]
+    assert 0.25 < len(missing) / len(rows) < 0.42
+    elsewhere = [row["title"] not in row["context"] for row in missing]
+    assert 0.35 < sum(elsewhere) / len(missing) < 0.65
+    for row in missing:
+        assert row["title"] in row["question"] and row["answers"] == {"text": [], "answer_start": []}
+
+
+def run(folder, *more):
     command = [
-        *(sys.executable, str(FOLDER / "run_qa.py"), "--output_dir", str(tmp_path), "--use_cpu"),
+        *(sys.executable, str(FOLDER / "run_qa.py"), "--output_dir", str(folder), "--use_cpu"),
         *("--max_train_samples", "240", "--max_eval_samples", "30", "--vocab_size", "300", "--layers", "1"),
         *("--width", "32", "--per_device_train_batch_size", "8", "--num_train_epochs", "1"),
-        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96", "--surrogate_group_size", "2"),
+        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96", "--surrogate_group_size", "2", *more),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
-    results = json.loads((tmp_path / "results.json").read_text())
+    return json.loads((folder / "results.json").read_text()), done
+
+
+def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
+    pytest.importorskip("babel")
+    results, done = run(tmp_path)
     arms = {row["arm"]: row for row in results["arms"]}
     assert list(arms) == ["cross_entropy", "expected_f1", "surrogate"]
     assert results["warm_start"]["updates"] == 21
@@ -58,3 +74,17 @@ def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
     assert arms["surrogate"]["spearman"] == arms["surrogate"]["report"]["spearman"]
     assert (tmp_path / "loss_against_f1.png").read_bytes().startswith(b"\x89PNG")
     assert "| expected_f1 | " in done.stdout
+
+
+def test_the_example_learns_when_to_abstain_from_a_slice_that_no_arm_is_trained_on(tmp_path):
+    pytest.importorskip("babel")
+    more = ("--version_2_with_negative", "--surrogate_held_out_share", "0.25", "--surrogate_learn_again", "0")
+    results, done = run(tmp_path, *more, "--loss", "cross_entropy", "surrogate")
+    arms = {row["arm"]: row for row in results["arms"]}
+    assert list(arms) == ["cross_entropy", "surrogate"]
+    for row in arms.values():
+        assert row["updates"] == 23  # batches of 8 of 180 questions
+        assert {"f1", "f1_tuned", "f1_answer", "f1_no_answer", "exact_match", "f1_validation"} <= set(row)
+    report = arms["surrogate"]["report"]
+    assert report["same_examples"] and report["surrogate"] == "AbstentionCosts" and report["metric"] == "squad_v2"
+    assert "| arm | f1 | f1_tuned | f1_answer | f1_no_answer | " in done.stdout

@@ -15,8 +15,12 @@ import traceback
 from pathlib import Path
 
 import torch
+import toy_abstention
+import toy_pixels
+import toy_poses
 import toy_speech
 import toy_tags
+from forced import Forced
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
 from toy_training import LastTokensSurrogate, last_word_accuracy, learning_less
@@ -25,10 +29,11 @@ from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
     CtcNgramLoss,
+    HardKeypointMining,
+    PixelJaccardLoss,
     Predictions,
     ReLossSeq2SeqTrainer,
     ReLossSeq2SeqTrainingArguments,
-    ReLossTrainer,
     SoftF1Loss,
     SurrogateLoss,
     TagSoftF1Loss,
@@ -89,23 +94,24 @@ def trained(trainer, **arguments):
     }
 
 
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
-
-
 def classified(folder):
-    """Weights and costs of classifiers, taggers and models of CTC that train on global batches of 8: on learned costs,
-    and on hand-made losses of a batch."""
+    """Weights and costs of models of classes, tags, pixels, poses and speech and of readers, on learned costs and on
+    losses that are written by hand. They train on global batches of 8."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
         "soft_f1": {"surrogate": SoftF1Loss()},
         "learned_tags": {"metric": "seqeval", "surrogate_dataset": toy_tags.make_features(200, seed=7)},
         "soft_f1_of_tags": {"surrogate": TagSoftF1Loss()},
+        "learned_pixels": {"metric": "mean_iou", "surrogate_dataset": toy_pixels.make_scenes(40, seed=7)},
+        "soft_iou_of_pixels": {"surrogate": PixelJaccardLoss()},
+        "learned_abstentions": {"metric": "squad_v2", "surrogate_dataset": toy_abstention.make_features(60, seed=7)},
+        "learned_poses": {
+            "metric": "pck",
+            "metric_options": toy_poses.TORSO,
+            "surrogate_dataset": toy_poses.make_rows(60, seed=7),
+        },
+        "hard_keypoints_of_poses": {"surrogate": HardKeypointMining()},
         "learned_ctc": {"metric": "wer", "surrogate_dataset": toy_speech.make_rows(40, seed=7)},
         "ngrams_of_ctc": {"surrogate": CtcNgramLoss()},
     }.items():
@@ -117,19 +123,29 @@ def classified(folder):
             "optim": "sgd",
             "learning_rate": 0.5,
         }
-        if "ctc" in name:
+        if "pixels" in name:
+            rows = toy_pixels.make_scenes(100)
+            trainer = toy_pixels.make_trainer(folder / name, rows, cls=Forced, arguments=arguments, **keywords)
+        elif "ctc" in name:
             arguments |= {"max_steps": 6, "learning_rate": 0.05, "surrogate_group_size": 8, "surrogate_learn_again": 0}
             speech = {"train": toy_speech.make_rows(60), "model": toy_speech.make_model(), "cls": Forced}
             trainer = toy_speech.make_trainer(folder / name, arguments=arguments, **speech, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+        elif "abstentions" in name:
+            equal = [row for row in toy_abstention.make_features(600) if len(row["input_ids"]) == 14][:64]
+            arguments |= {"learning_rate": 0.1}
+            trainer = toy_abstention.make_trainer(folder / name, equal, arguments=arguments, **keywords)
+        elif "poses" in name:
+            rows = toy_poses.make_rows(80)
+            trainer = toy_poses.make_trainer(folder / name, rows, cls=toy_poses.Forced, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
             trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)
         trainer.train()
         found[name] = {
             "weights": flat(trainer.model).tolist(),
-            "costs": trainer.surrogate.costs.flatten().tolist() if "metric" in keywords else [],
+            "costs": torch.cat([*trainer.surrogate.error_costs().values(), torch.empty(0)]).tolist(),
             "in_force": trainer.surrogate_in_force,
         }
     return found

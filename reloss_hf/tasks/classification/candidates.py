@@ -1,5 +1,7 @@
 """Candidates of the same examples: a model's logits, perturbed as another training might change them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,9 @@ from ...surrogate import Features
 _SCALE = 0.3
 
 
-def perturbed(features: Features, count: int, generator: torch.Generator, strength: float = 1.0) -> Features:
+def perturbed(
+    features: Features, count: int, generator: torch.Generator, strength: float = 1.0, names: Sequence[str] = ()
+) -> Features:
     """`count` copies of some examples, one after the other. Each copy has a shift of each class and of all classes, a
     step to the gold label or away from it, and noise of each example.
 
@@ -19,6 +23,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
         count: number of copies.
         generator: draws the perturbations.
         strength: factor of the perturbations. It is 1, or more if 1 changes no prediction.
+        names: not read.
 
     Returns:
         The features of `count · n` examples.

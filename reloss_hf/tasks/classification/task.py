@@ -1,6 +1,6 @@
 """Classifiers of texts, images, sounds or anything else, with one class or several labels for each example."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ...classes.hand_made import FrequencyLoss
-from ...classes.losses import IGNORED, decisions, has_several, labelled, targets_of
+from ...classes.losses import IGNORED, decisions, has_several, labelled
 from ...learning.metrics import LoadedGroupMetric
-from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss, SurrogateLoss
-from ..base import Candidate, Inputs
+from ..base import Inputs
+from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
-from ..same_examples import CandidateTask
 from .candidates import perturbed
 from .hand_made import (
     ClassWeightedCrossEntropy,
@@ -24,7 +21,7 @@ from .hand_made import (
     LogitAdjustedCrossEntropy,
     SoftF1Loss,
 )
-from .losses import ClassCosts, ClassCrossEntropy, SoftCounts
+from .losses import ClassCosts, ClassCrossEntropy
 from .metrics import METRICS, takes_labels
 
 _CLASSES = class_names(
@@ -35,7 +32,7 @@ _CLASSES = class_names(
 )
 
 
-class ClassificationTask(CandidateTask):
+class ClassificationTask(DecisionTask):
     """Classification. Labels are classes, `(n,)`, or 0/1 of several labels, `(n, C)`. Logits are `(n, C)`. See
     `losses`.
 
@@ -45,7 +42,6 @@ class ClassificationTask(CandidateTask):
     name = "classification"
     does = "classifies"
     default_surrogate = ClassCosts
-    default_loss = None
     hand_made = (
         ClassCrossEntropy,
         ClassWeightedCrossEntropy,
@@ -55,11 +51,7 @@ class ClassificationTask(CandidateTask):
         SoftF1Loss,
     )
     metrics: ClassVar = METRICS
-    group_size = 256
-    needs_processing_class = False
-    reads_logits_and_labels_alone = True
-    labels = ("labels",)
-    logits = ("logits",)
+    perturbed = staticmethod(perturbed)
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -93,21 +85,13 @@ class ClassificationTask(CandidateTask):
                 f"the batch has no 'labels', only {sorted(inputs)}: name the column of the classes 'labels' or 'label'"
             )
 
-    def batch_size(self, inputs: Inputs) -> int:
-        return len(inputs["labels"])
-
     def weight(self, inputs: Inputs) -> Tensor:
         labels = _labels(inputs)
         return torch.tensor(len(labels)) if labels.ndim == 2 else (labels != IGNORED).sum()
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
-        if isinstance(surrogate, FrequencyLoss) and surrogate.needs_frequencies:
-            surrogate.count(self.label_table(labels()))
-        if isinstance(surrogate, ClassCosts | SoftCounts) and surrogate.classes != self.classes:
-            raise ValueError(
-                f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} classes, and "
-                f"{type(self.model).__name__} has {self.classes}: pass metric= to learn one for this model"
-            )
+    def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
+        table = self.label_table(dataset)
+        return None if table is None else (table.sum(0), len(table))
 
     def for_model(self, inputs: Inputs) -> Inputs:
         several = inputs.get("labels") is not None and _labels(inputs).ndim == 2  # 0/1 labels may be integers
@@ -117,7 +101,7 @@ class ClassificationTask(CandidateTask):
         labels = _labels(inputs)
         self.classes, self.several = named_outputs(outputs, self.logits)["logits"].shape[1], labels.ndim == 2
         if not self.several:
-            self.label_table(labels.tolist())
+            self._table(labels)
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -125,44 +109,18 @@ class ClassificationTask(CandidateTask):
         logits = named_outputs(outputs, self.logits)["logits"]
         return {"logits": logits.float(), "labels": _labels(inputs)}
 
-    def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
-    ) -> Predictions:
-        rows = slice(len(seeds))
-        features = self.features(self.model, outputs, inputs, ())
-        features = {name: value[rows].detach().cpu() for name, value in features.items()}
+    def kept(self, outputs: Any, inputs: Inputs, seeds: Sequence[int]) -> dict[str, Tensor]:
+        features = self.first_features(outputs, inputs, len(seeds))
         known = labelled(features)
-        features = {name: value[known] for name, value in features.items()}
-        parts = [
-            Predictions(
-                features,
-                self.decode(features, ()).tolist(),
-                features["labels"].long().tolist(),
-                torch.full((len(features["labels"]),), candidate.id),
-            )
-            for candidate in candidates
-            if not candidate.corruption  # the learner perturbs these predictions itself
-        ]
-        return Predictions.concatenate(parts)
+        return {name: value[known] for name, value in features.items()}
+
+    def references(self, features: dict[str, Tensor]) -> list:
+        return features["labels"].long().tolist()
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         logits = features["logits"]
         return (decisions(logits, True).long() if has_several(features) else logits.argmax(-1)).numpy()
-
-    @staticmethod
-    def perturbed(
-        features: dict[str, Tensor],
-        count: int,
-        generator: torch.Generator,
-        strength: float = 1.0,
-        names: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
-        return perturbed(features, count, generator, strength)
-
-    @staticmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls(classes=features["logits"].shape[1]) if issubclass(cls, ClassCosts | SoftCounts) else cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Pass all classes to metrics that average over them. Otherwise they average only over those that occur."""
@@ -172,26 +130,9 @@ class ClassificationTask(CandidateTask):
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         return options if has_several(features) else _with_classes(metric, options, features["logits"].shape[1])
 
-    @classmethod
-    def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:
-        losses = super().compared(predictions)
-        for loss in losses:
-            if isinstance(loss, FrequencyLoss):
-                loss.count(targets_of(predictions.features))
-        return losses
-
-    def label_table(self, labels: list) -> Tensor:
-        table = _labels({"labels": torch.as_tensor(labels)})
-        if table.ndim == 2:
-            return table.long()
-        known = table != IGNORED
-        if (table[known] < 0).any() or (table[known] >= self.classes).any():
-            wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
-            raise ValueError(
-                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: load the model "
-                "with the right num_labels=, or number the classes from 0"
-            )
-        return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
+    def label_table(self, dataset: Any) -> Tensor | None:
+        labels = self.column_of_labels(dataset)
+        return None if labels is None else self._table(_labels({"labels": torch.as_tensor(labels)}))
 
     def sample_pair(self) -> tuple[Any, Any]:
         """A right prediction of the first class, or of the first label."""
@@ -206,6 +147,23 @@ class ClassificationTask(CandidateTask):
                 f"the metric {metric.name!r} is {scores[0]} for right predictions, for wrong ones and for those of one "
                 "class, so it does not depend on the predictions; pass another metric="
             )
+
+    def _table(self, table: Tensor) -> Tensor:
+        """Classes, or 0/1 of several labels, as 0/1.
+
+        Raises:
+            ValueError: a label is no class of the model.
+        """
+        if table.ndim == 2:
+            return table.long()
+        known = table != IGNORED
+        if (table[known] < 0).any() or (table[known] >= self.classes).any():
+            wrong = sorted({label for label in table.tolist() if label != IGNORED and not 0 <= label < self.classes})
+            raise ValueError(
+                f"labels {wrong[:10]} are no classes of the model, which are 0 to {self.classes - 1}: load the model "
+                "with the right num_labels=, or number the classes from 0"
+            )
+        return one_hot(table.masked_fill(~known, 0).long(), self.classes) * known.long().unsqueeze(1)
 
     def _sample(self, label: int) -> Any:
         return [int(c == label) for c in range(self.classes)] if self.several else label

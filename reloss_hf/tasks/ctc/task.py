@@ -136,7 +136,7 @@ class CtcTask(CandidateTask):
         order = blank_first(classes, self._blank)
         self._pieces = tuple(pieces[place] if place != self._blank else "" for place in order.tolist())
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:
         if "sample_labels" in surrogate.reads:
             self.require_tokenizer(self._given)
 
@@ -202,9 +202,8 @@ class CtcTask(CandidateTask):
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         return options
 
-    def label_table(self, labels: list) -> Tensor:
-        """Of no class: a slice need not have all characters, because no cost is that of a character."""
-        return torch.zeros(len(labels), 0, dtype=torch.long)
+    def label_table(self, dataset: Any) -> Tensor | None:
+        """None: a slice need not have all characters, because no cost is that of a character."""
 
     def sample_pair(self) -> tuple[str, str]:
         return ("a small text to score",) * 2

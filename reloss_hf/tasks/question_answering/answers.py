@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 from transformers import EvalPrediction
 
-from .scores import squad, squad_v2
+from .scores import best_thresholds, squad, squad_v2
 from .spans import MAX_ANSWER_LENGTH
 
 _SCORES = {"squad": squad, "squad_v2": squad_v2}
@@ -26,12 +26,14 @@ class Answer:
         n_best: the best answers, the best first: `text`, `start_logit`, `end_logit` and `probability`, a softmax over
             this list.
         null_odds: the score of the null answer minus the score of the best other one; None if there is no null answer.
+        best_text: the best answer that is not `""`.
     """
 
     id: str
     text: str
     n_best: list[dict[str, Any]]
     null_odds: float | None = None
+    best_text: str = ""
 
 
 def answers_from_logits(
@@ -103,6 +105,9 @@ def squad_compute_metrics(
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` for the Trainer: the metric of the answers to all questions.
 
+    For `squad_v2` there are also the best scores that a `null_threshold` reaches, and these thresholds: `best_exact`,
+    `best_exact_thresh`, `best_f1` and `best_f1_thresh`. Choose a threshold on other questions than you report.
+
     Args:
         examples: the evaluated questions.
         features: the result of `prepare_features` for them, the Trainer's `eval_dataset`.
@@ -145,10 +150,14 @@ def squad_compute_metrics(
             null_threshold=null_threshold if has_null else None,
         )
         predictions = [{"id": answer.id, "prediction_text": answer.text} for answer in answers]
-        if has_null:
-            # The official scoring applies its own threshold to these; the threshold above is applied already.
-            predictions = [row | {"no_answer_probability": 0.0} for row in predictions]
-        return compute(predictions=predictions, references=references)
+        if not has_null:
+            return compute(predictions=predictions, references=references)
+        # No probability exceeds the threshold of `evaluate`, which is 1. So an empty text says that there is no answer.
+        predictions = [row | {"no_answer_probability": 0.0} for row in predictions]
+        found = compute(predictions=predictions, references=references)
+        pairs = [(answer.best_text, answer.null_odds) for answer in answers]
+        golds = [row["answers"]["text"] for row in references]
+        return found | best_thresholds(*zip(*pairs, strict=True), golds)
 
     return compute_metrics
 
@@ -209,7 +218,8 @@ def _answer(name: str, context: str, spans: _Spans, null: tuple, n_best: int, nu
     if best is None:
         best = {"text": "empty", "start_logit": 0.0, "end_logit": 0.0, "score": 0.0}
         ranked.insert(0, best)
-    text = best["text"] if null_threshold is not None else ranked[0]["text"]
+    best_text = best["text"]
+    text = best_text if null_threshold is not None else ranked[0]["text"]
     if null_threshold is not None:
         null_score = float(null[0] + null[1])
         null_odds = null_score - best["score"]
@@ -221,4 +231,4 @@ def _answer(name: str, context: str, spans: _Spans, null: tuple, n_best: int, nu
     for row, probability in zip(ranked, weights / weights.sum(), strict=True):
         del row["score"]
         row["probability"] = float(probability)
-    return Answer(name, text, ranked, null_odds)
+    return Answer(name, text, ranked, null_odds, best_text)

@@ -24,6 +24,7 @@ Cross-entropy and the overlap use the first gold answer.
 | `AnswersCrossEntropy` | nothing | all gold positions | start or end, from one that is not gold |
 | `AnswersSurrogate` | 1 number | all gold positions | start or end, from one that is not gold |
 | `ExpectedF1Loss` | nothing | all spans | start or end, from any other |
+| `AbstentionCosts` | 3 costs | all gold positions, the null position | start or end, from one that is not gold |
 | `SpanSurrogateMLP` | a network | first gold positions | start or end, from any other |
 | `OverlapSurrogate` | 9 numbers | all spans | span, from a disjoint one |
 | `SharpenedF1Surrogate` | 1 number | all spans | span, from a disjoint one |
@@ -39,6 +40,7 @@ from ...surrogate import Features, SurrogateLoss
 from ..functional import LIMITS_OF_TEXT, inverse_softplus, log_odds
 from .spans import (
     MAX_ANSWER_LENGTH,
+    SCORES,
     OverlappingSpans,
     all_gold_log_probs,
     gold_log_probs,
@@ -53,8 +55,8 @@ class SpanSurrogate(SurrogateLoss):
     """Base of the losses that read the scores of starts and ends."""
 
     task = "question_answering"
-    reads = ("start_log_probs", "end_log_probs", "position_mask", "gold_spans")
-    scores = ("start_log_probs", "end_log_probs")
+    reads = (*SCORES, "position_mask", "gold_spans")
+    scores = SCORES
     about = "depends on no vocabulary and no model"
     limits = LIMITS_OF_TEXT
 

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -40,8 +42,7 @@ def squad(predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, 
 def squad_v2(predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> dict[str, float]:
     """SQuAD 2.0: `exact`, `f1` and `total`, also for questions with (`HasAns_`) and without (`NoAns_`) answers alone.
 
-    If a question has no answer, the right prediction is `""`. Scores at the best threshold (`best_f1`, ...) are not
-    computed.
+    If a question has no answer, the right prediction is `""`. For scores at the best threshold see `best_thresholds`.
 
     Args:
         predictions: as for `squad`; `no_answer_probability` is ignored.
@@ -53,9 +54,7 @@ def squad_v2(predictions: Sequence[dict[str, Any]], references: Sequence[dict[st
         name, texts = reference["id"], reference["answers"]["text"]
         has_answer[name] = len(texts) > 0
         if name in answers:
-            golds = [text for text in texts if normalize(text)] or [""]
-            exact[name] = _best(exact_match, answers[name], golds)
-            f1[name] = _best(_null_aware_f1, answers[name], golds)
+            exact[name], f1[name] = squad_v2_scores(answers[name], texts)
     result = {"exact": _percent(exact.values()), "f1": _percent(f1.values()), "total": len(exact)}
     for prefix, wanted in (("HasAns", True), ("NoAns", False)):
         names = [name for name in exact if has_answer[name] is wanted]
@@ -64,6 +63,41 @@ def squad_v2(predictions: Sequence[dict[str, Any]], references: Sequence[dict[st
             result[f"{prefix}_f1"] = _percent([f1[name] for name in names])
             result[f"{prefix}_total"] = len(names)
     return result
+
+
+def squad_v2_scores(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
+    """The exact match and the F1 of one answer, 0 to 1. Without gold answers, the right one is `""`."""
+    golds = [text for text in golds if normalize(text)] or [""]
+    return float(_best(exact_match, prediction, golds)), _best(_null_aware_f1, prediction, golds)
+
+
+def best_thresholds(
+    answers: Sequence[str], null_odds: Sequence[float], golds: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The highest scores that a threshold of the null odds reaches, and the thresholds: `best_exact`,
+    `best_exact_thresh`, `best_f1` and `best_f1_thresh`, as in the official script of SQuAD 2.0.
+
+    Args:
+        answers: the best answer to each question that is not `""`.
+        null_odds: the score of the null answer minus that of this answer. The null answer is given if the odds exceed
+            the threshold.
+        golds: the gold answers of each question; none if it has no answer.
+    """
+    odds = np.asarray(null_odds, dtype=float)
+    if not len(odds):
+        return {}
+    order = odds.argsort(kind="stable")
+    # The threshold below all odds, then those at which one more question is answered. Equal odds are answered together.
+    thresholds = np.concatenate([[odds.min() - 1], odds[order]])
+    reached = np.append(thresholds[1:] > thresholds[:-1], True)
+    answered = np.array([squad_v2_scores(*pair) for pair in zip(answers, golds, strict=True)])
+    abstained = np.array([[float(not len(texts))] * 2 for texts in golds])
+    totals = abstained.sum(0) + np.concatenate([np.zeros((1, 2)), (answered - abstained)[order].cumsum(0)])
+    found = {}
+    for name, scores in zip(("exact", "f1"), totals.T, strict=True):
+        best = int(np.where(reached, scores, -np.inf).argmax())
+        found |= {f"best_{name}": 100 * float(scores[best]) / len(odds), f"best_{name}_thresh": float(thresholds[best])}
+    return found
 
 
 def normalize(text: str) -> str:

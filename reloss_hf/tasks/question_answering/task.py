@@ -1,31 +1,36 @@
 """Extractive question answering: models that give each position a score as the start and as the end of the answer."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, NamedMetric, Task, uniform_draws
+from ...surrogate import CountedLoss, SurrogateLoss
+from ..base import Candidate, Inputs
 from ..models import class_names, is_known_as, is_one_of, named_outputs
+from ..same_examples import CandidateTask
+from .candidates import KEPT, decode, perturbed, with_spans
+from .corruption import swapped
+from .formats import as_prediction, as_reference, predictions_of
 from .losses import AnswersCrossEntropy, AnswersSurrogate, ExpectedF1Loss, SpanCrossEntropy
+from .metrics import METRICS
 from .preparation import GoldSpansCollator
-from .scores import squad, squad_v2
-from .spans import best_spans
-from .windows import context_and_null, gold_spans, has_gold, span_texts
+from .spans import best_spans, gold_is_null
+from .windows import context_and_null, gold_spans, has_gold
 
-# A corrupted start or end mostly moves by at most so many tokens, so that overlaps of all degrees occur.
-_NEAR = 6
+# The windows of a set of candidates.
+_SET = 256
 _CLASSES = class_names(
     "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES", "MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES"
 )
 
 
-class QuestionAnsweringTask(Task):
+class QuestionAnsweringTask(CandidateTask):
     """Extractive question answering. Gold answers are `gold_spans`. If a data set has no such column, the gold answer
     is that of `start_positions` and `end_positions`. See `losses` for the features.
 
@@ -47,10 +52,10 @@ class QuestionAnsweringTask(Task):
     default_surrogate = AnswersSurrogate
     default_loss = AnswersCrossEntropy
     hand_made = (SpanCrossEntropy, ExpectedF1Loss)
-    metrics: ClassVar = {
-        "squad": NamedMetric(lambda: squad, main_key="f1"),
-        "squad_v2": NamedMetric(lambda: squad_v2, main_key="f1"),
-    }
+    metrics: ClassVar = METRICS
+    label_columns = ("answerable",)
+    window_of = "example_id"
+    decoded_from = KEPT
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -66,6 +71,15 @@ class QuestionAnsweringTask(Task):
         other = super().of(model)
         other.scores_null = self.scores_null
         return other
+
+    @classmethod
+    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
+        """Losses with costs are. Others are learned from groups of different questions."""
+        return issubclass(surrogate, CountedLoss)
+
+    @classmethod
+    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
+        return _SET if cls.learns_from_candidates(surrogate) else cls.group_size
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -122,6 +136,60 @@ class QuestionAnsweringTask(Task):
             [self._predictions_by(candidate, start, end, inputs, seeds) for candidate in candidates]
         )
 
+    def predictions(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        """With the spans to choose from, and their texts."""
+        found = self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
+        windows = inputs["input_ids"][self._kept(self._features(*self._span_logits(outputs), inputs))]
+        return with_spans(found, windows.tolist(), self.processing_class)
+
+    @staticmethod
+    def perturbed(
+        features: dict[str, Tensor],
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        names: Sequence[str] = (),
+    ) -> dict[str, Tensor]:
+        return perturbed(features, count, generator, strength)
+
+    @staticmethod
+    def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
+        """An answer for each window, in the format of the `squad` metrics."""
+        return np.array(decode(features), dtype=object)
+
+    @staticmethod
+    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
+        return cls()
+
+    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+    @staticmethod
+    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+    def label_table(self, dataset: Any) -> Tensor | None:
+        """Whether each question has an answer, and whether it has none."""
+        labels = self.column_of_labels(dataset)
+        if labels is None:
+            return None
+        answerable = torch.tensor(labels, dtype=torch.bool)
+        return torch.stack([answerable, ~answerable], dim=1).long()
+
+    def require_slice(self, table: Tensor | None) -> None:
+        if not self.scores_null:
+            raise ValueError(
+                "the metric cannot score questions without an answer, so it does not tell when to abstain: pass "
+                "metric='squad_v2', or surrogate_class=None"
+            )
+        counts = [] if table is None else table.sum(0).tolist()
+        if 0 in counts:
+            raise ValueError(
+                f"of the questions to learn a surrogate from, {counts[0]} have an answer and {counts[1]} have none, so "
+                "they cannot tell when to abstain: pass metric='squad' if all questions have an answer, or else "
+                "surrogate_dataset= with questions of both kinds"
+            )
+
     def require_generation(self, reads: tuple[str, ...] = ()) -> NoReturn:
         raise ValueError(
             "a question-answering model generates nothing: its logits are its prediction, so pass "
@@ -134,11 +202,11 @@ class QuestionAnsweringTask(Task):
         self.require_generation()
 
     def sample_pair(self) -> tuple[dict, dict]:
-        return _prediction("sample", "a small answer"), _reference("sample", ["a small answer"], [0])
+        return as_prediction("sample", "a small answer"), as_reference("sample", ["a small answer"], [0])
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
         super().try_metric(metric, dataset, group_size)
-        prediction, reference = _prediction("sample", ""), _reference("sample", [], [])
+        prediction, reference = as_prediction("sample", ""), as_reference("sample", [], [])
         try:
             metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
         except RuntimeError:
@@ -155,15 +223,19 @@ class QuestionAnsweringTask(Task):
     ) -> Predictions:
         features = self._features(start, end, inputs)
         if candidate.corruption:
-            start, end = self._swap_positions(start, end, features, candidate, seeds)
+            predicted = self._decode_spans(start, end, features)
+            start, end = swapped(start, end, predicted, features, candidate, seeds)
             features = self._features(start, end, inputs)
         predicted = self._decode_spans(start, end, features)
-        kept = has_gold(inputs)
-        if not self.scores_null:
-            kept = kept & ~features["null_mask"].gather(1, features["gold_spans"][:, 0, :1]).squeeze(1)
+        kept = self._kept(features)
         features, predicted = {name: value[kept] for name, value in features.items()}, predicted[kept]
         inputs = {name: value[kept] for name, value in inputs.items() if len(value) == len(kept)}
-        return self._predictions(features, predicted, inputs, candidate)
+        return predictions_of(features, predicted, inputs["input_ids"], candidate.id, self.processing_class)
+
+    def _kept(self, features: dict[str, Tensor]) -> Tensor:
+        """The windows with a gold answer that the metric can score, shape `(n,)`."""
+        kept = features["position_mask"].any(1)
+        return kept if self.scores_null else kept & ~gold_is_null(features)
 
     def _features(self, start_logits: Tensor, end_logits: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         further = start_logits.shape[1] - inputs["input_ids"].shape[1]
@@ -199,84 +271,3 @@ class QuestionAnsweringTask(Task):
         null_scores = (start.float().gather(1, null) + end.float().gather(1, null)).squeeze(1)
         use_null = (null_scores > scores) if self.scores_null else ~features["context_mask"].any(1)
         return torch.where(use_null[:, None], null.expand(-1, 2), spans)
-
-    def _swap_positions(
-        self,
-        start: Tensor,
-        end: Tensor,
-        features: dict[str, Tensor],
-        candidate: Candidate,
-        seeds: Sequence[int],
-    ) -> tuple[Tensor, Tensor]:
-        """The logits after swapping two positions, for a share of the starts and of the ends. An improvement swaps the
-        gold and the predicted position, a corruption the gold one and another, mostly a near one."""
-        predicted = self._decode_spans(start, end, features)
-        context = features["context_mask"]
-        first, count = context.int().argmax(1), context.sum(1)
-        draws = uniform_draws(seeds, 6).to(context.device).unflatten(1, (2, 3))
-        swapped = []
-        for column, logits in enumerate((start, end)):
-            gold = features["gold_spans"][:, 0, column]
-            chosen, far, place = draws[:, column].unbind(1)
-            if candidate.improve:
-                other = predicted[:, column]
-            else:
-                near = gold - first + (place * (2 * _NEAR + 1)).long() - _NEAR
-                anywhere = (place * count).long()
-                other = first + torch.where(far < 0.3, anywhere, near).clamp(min=0).minimum((count - 1).clamp(min=0))
-            pair = torch.stack([gold, other], dim=1)
-            exchanged = logits.scatter(1, pair, logits.gather(1, pair.flip(1)))
-            swapped.append(torch.where((chosen < candidate.corruption)[:, None], exchanged, logits))
-        return swapped[0], swapped[1]
-
-    def _predictions(
-        self, features: dict[str, Tensor], predicted: Tensor, inputs: Inputs, candidate: Candidate
-    ) -> Predictions:
-        null = features["null_mask"].int().argmax(1)
-        null_probabilities = (features["start_log_probs"] + features["end_log_probs"]).gather(1, null[:, None]).exp()
-        ids = [window.tolist() for window in inputs["input_ids"]]
-        golds, nulls = features["gold_spans"].tolist(), null.tolist()
-        names = [
-            _window_id(tokens, spans[0], self.processing_class.pad_token_id)
-            for tokens, spans in zip(ids, golds, strict=True)
-        ]
-        predicted = [[] if span[0] == null else span for span, null in zip(predicted.tolist(), nulls, strict=True)]
-        answers = [
-            sorted({tuple(span) for span in spans if span[0] != null}) for spans, null in zip(golds, nulls, strict=True)
-        ]
-        return Predictions(
-            {name: value.detach().cpu() for name, value in features.items()},
-            [
-                _prediction(*row)
-                for row in zip(
-                    names,
-                    self._texts(ids, predicted),
-                    null_probabilities.squeeze(1).tolist(),
-                    strict=True,
-                )
-            ],
-            [
-                _reference(
-                    name, span_texts(self.processing_class, [window] * len(spans), spans), [start for start, _ in spans]
-                )
-                for name, window, spans in zip(names, ids, answers, strict=True)
-            ],
-            torch.full((len(ids),), candidate.id),
-        )
-
-    def _texts(self, ids: list[list[int]], spans: Sequence[Sequence[int]]) -> list[str]:
-        return span_texts(self.processing_class, ids, spans)
-
-
-def _window_id(tokens: list[int], gold: list[int], padding: int | None) -> str:
-    first = next((place for place, token in enumerate(tokens) if token != padding), 0)
-    content = [token for token in tokens if token != padding], gold[0] - first, gold[1] - first
-    return hashlib.sha1(repr(content).encode()).hexdigest()[:16]
-
-
-def _prediction(name: str, text: str, no_answer_probability: float = 0.0) -> dict[str, Any]:
-    return {"id": name, "prediction_text": text, "no_answer_probability": no_answer_probability}
-
-
-def _reference(name: str, texts: list[str], starts: list[int]) -> dict[str, Any]:
-    return {"id": name, "answers": {"text": texts, "answer_start": starts}}

@@ -22,6 +22,8 @@ class SeqevalMetric(VectorisedMetric):
         mode: `"strict"` to count only entities that are tagged by the scheme. None for the rules of conlleval.
         sample_weight: weights of the entity types, as seqeval takes them.
         zero_division: the value of 0 / 0; `"warn"` stands for 0, here without a warning.
+        types: types that have scores, 0, even if no entity of theirs is gold or predicted. `evaluate` has no such
+            option. A trainer sets it while a loss is learned, because some sets of sentences lack the rare types.
 
     Raises:
         ImportError: the package is missing.
@@ -37,6 +39,7 @@ class SeqevalMetric(VectorisedMetric):
         mode: str | None = None,
         sample_weight: Sequence[float] | None = None,
         zero_division: str | int = "warn",
+        types: Sequence[str] = (),
     ):
         try:
             import seqeval.metrics  # noqa: F401
@@ -48,6 +51,7 @@ class SeqevalMetric(VectorisedMetric):
             raise ValueError(f"mode={mode!r} must be 'strict' or None")
         self.suffix, self.scheme, self.mode = suffix, scheme, mode
         self.sample_weight, self.zero_division = sample_weight, 0 if zero_division == "warn" else zero_division
+        self.types = tuple(types)
 
     def __call__(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, Any]:
         """`overall_precision`, `overall_recall`, `overall_f1` and `overall_accuracy`, and for each type `precision`,
@@ -79,6 +83,8 @@ class SeqevalMetric(VectorisedMetric):
             for kind, scores in report.items()
             if kind not in ("macro avg", "weighted avg")
         }
+        absent = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "number": 0}
+        result |= {kind: dict(absent) for kind in self.types if kind not in result}
         result |= {f"overall_{name}": overall[key] for name, key in _OVERALL.items()}
         return result | {"overall_accuracy": accuracy_score(references, predictions)}
 
@@ -88,7 +94,7 @@ class SeqevalMetric(VectorisedMetric):
         if not plain or predictions.ndim != 2:
             return None
         groups = np.arange(len(predictions)).repeat(predictions.shape[1])
-        return _scores(count_entities(predictions.ravel(), references.ravel(), groups, self._convention))
+        return _scores(count_entities(predictions.ravel(), references.ravel(), groups, self._convention), self.types)
 
     @property
     def _is_counted(self) -> bool:
@@ -102,29 +108,29 @@ class SeqevalMetric(VectorisedMetric):
 _OVERALL = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
 
 
-def _scores(counts: Counts) -> dict[str, np.ndarray]:
-    found = {}
-    for column, kind in enumerate(counts.types):
-        hits, predicted, gold = (table[:, column] for table in (counts.hits, counts.predicted, counts.gold))
-        occurs = predicted + gold > 0
+def _scores(counts: Counts, types: Sequence[str]) -> dict[str, np.ndarray]:
+    """NaN for a type that does not occur in a group, unless it is one of `types`."""
+    found, absent = {}, np.zeros(len(counts.tokens))
+    for kind in dict.fromkeys((*types, *counts.types)):
+        column = counts.types.index(kind) if kind in counts.types else None
+        hits, predicted, gold = (
+            absent if column is None else table[:, column] for table in (counts.hits, counts.predicted, counts.gold)
+        )
+        occurs = (predicted + gold > 0) | (kind in types)
         if occurs.any():
-            found |= {f"{kind}.{name}": values for name, values in _ratios(hits, predicted, gold, occurs).items()}
-            found[f"{kind}.number"] = np.where(occurs, gold, np.nan)
+            values = _ratios(hits, predicted, gold) | {"number": gold}
+            found |= {f"{kind}.{name}": np.where(occurs, value, np.nan) for name, value in values.items()}
     totals = [table.sum(1) for table in (counts.hits, counts.predicted, counts.gold)]
     found |= {f"overall_{name}": values for name, values in _ratios(*totals).items()}
     return found | {"overall_accuracy": _divided(counts.right, counts.tokens)}
 
 
-def _ratios(
-    hits: np.ndarray, predicted: np.ndarray, gold: np.ndarray, occurs: np.ndarray | bool = True
-) -> dict[str, np.ndarray]:
-    """NaN for a type that does not occur in a group."""
-    ratios = {
+def _ratios(hits: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> dict[str, np.ndarray]:
+    return {
         "precision": _divided(hits, predicted),
         "recall": _divided(hits, gold),
         "f1": _divided(2 * hits, predicted + gold),
     }
-    return {name: np.where(occurs, values, np.nan) for name, values in ratios.items()}
 
 
 def _divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -108,6 +108,11 @@ def count_entities(
     )
 
 
+def types_of(tags: Sequence[str], suffix: bool = False) -> list[str]:
+    """The types of the entities that tags mark, sorted."""
+    return sorted({_split(tag, suffix)[1] for tag in tags if tag != OUTSIDE})
+
+
 @dataclass
 class _Tables:
     """What follows from a pair of tags, the earlier first: 0/1 of shape `(tags, tags)`."""

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import datasets
+import evaluate
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
-from ...classes.hand_made import FrequencyLoss
-from ...classes.losses import IGNORED, labelled, targets_of
+from ...classes.losses import IGNORED, labelled
+from ...learning.calling import unwrapped
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss, SurrogateLoss
-from ..base import Candidate, Inputs
+from ...surrogate import SurrogateLoss
+from ..base import Inputs
+from ..decisions import DecisionTask
 from ..models import class_names, is_known_as, named_outputs
-from ..same_examples import CandidateTask
 from .candidates import perturbed
 from .evaluation import tags_of
 from .hand_made import (
@@ -28,14 +28,14 @@ from .hand_made import (
     TagSoftF1Loss,
     TagWeightedCrossEntropy,
 )
-from .losses import TagCosts, TagCrossEntropy, TagSoftCounts
+from .losses import TagCosts, TagCrossEntropy
 from .metrics import METRICS
-from .spans import OUTSIDE
+from .spans import OUTSIDE, types_of
 
 _CLASSES = class_names("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES")
 
 
-class TokenClassificationTask(CandidateTask):
+class TokenClassificationTask(DecisionTask):
     """Tagging. An example is a sentence. Labels are the tags of its tokens, `(n, L)`, and -100 for tokens that count
     for nothing. Logits are `(n, L, C)`. See `losses`.
 
@@ -44,8 +44,8 @@ class TokenClassificationTask(CandidateTask):
 
     name = "token_classification"
     does = "tags tokens"
+    called = "tags"
     default_surrogate = TagCosts
-    default_loss = None
     hand_made = (
         TagCrossEntropy,
         TagWeightedCrossEntropy,
@@ -55,12 +55,8 @@ class TokenClassificationTask(CandidateTask):
         TagSoftF1Loss,
     )
     metrics: ClassVar = METRICS
-    group_size = 256
-    needs_processing_class = False
-    reads_logits_and_labels_alone = True
     window_of = "text"
-    labels = ("labels",)
-    logits = ("logits",)
+    perturbed = staticmethod(perturbed)
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -77,8 +73,9 @@ class TokenClassificationTask(CandidateTask):
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
-        self.tags = tags_of(model)
-        if not self.tags:
+        self.names = tags_of(model)
+        self.classes = len(self.names)
+        if not self.names:
             raise ValueError(
                 f"model={type(model).__name__} has no config.id2label, so its tags have no names: load the model with "
                 "id2label=dict(enumerate(names))"
@@ -104,9 +101,6 @@ class TokenClassificationTask(CandidateTask):
                 "the column of the tags of tokens 'labels'"
             )
 
-    def batch_size(self, inputs: Inputs) -> int:
-        return len(inputs["labels"])
-
     def weight(self, inputs: Inputs) -> Tensor:
         return (inputs["labels"] != IGNORED).sum()
 
@@ -122,28 +116,28 @@ class TokenClassificationTask(CandidateTask):
                 f"logits of the shape {tuple(logits.shape)} do not fit labels of the shape {tuple(labels.shape)}: a "
                 "tagger needs a label for each token, -100 for tokens that count for nothing"
             )
-        if logits.shape[2] != len(self.tags):
+        if logits.shape[2] != self.classes:
             raise ValueError(
-                f"the model has logits of {logits.shape[2]} tags, but model.config.id2label names {len(self.tags)}: "
+                f"the model has logits of {logits.shape[2]} tags, but model.config.id2label names {self.classes}: "
                 "load the model with id2label="
             )
 
-    def fit(self, surrogate: SurrogateLoss, labels: Callable[[], list]) -> None:
-        if isinstance(surrogate, FrequencyLoss) and surrogate.needs_frequencies:
-            tags = self._require_tags(_flat(labels()))
-            surrogate.count(one_hot(tags, len(self.tags)))
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:
+        super().fit(surrogate, dataset)
         if isinstance(surrogate, OutsideLoss) and surrogate.outside is None:
-            if OUTSIDE not in self.tags:
+            if OUTSIDE not in self.names:
                 raise ValueError(
                     f"surrogate={type(surrogate).__name__} treats the tag {OUTSIDE!r} apart, but the tags of the model "
-                    f"are {_some(self.tags)}: pass outside=, the number of the tag outside of entities"
+                    f"are {_some(self.names)}: pass outside=, the number of the tag outside of entities"
                 )
-            surrogate.outside = self.tags.index(OUTSIDE)
-        if isinstance(surrogate, TagCosts | TagSoftCounts) and surrogate.classes != len(self.tags):
-            raise ValueError(
-                f"surrogate={type(surrogate).__name__} was learned for {surrogate.classes} tags, and "
-                f"{type(self.model).__name__} has {len(self.tags)}: pass metric= to learn one for this model"
-            )
+            surrogate.outside = self.names.index(OUTSIDE)
+
+    def label_counts(self, dataset: Any) -> tuple[Tensor, int] | None:
+        labels = self.column_of_labels(dataset)
+        if labels is None:
+            return None
+        tags = self._require_tags(_flat(labels))
+        return tags.bincount(minlength=self.classes), len(tags)
 
     def features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -151,60 +145,39 @@ class TokenClassificationTask(CandidateTask):
         logits = named_outputs(outputs, self.logits)["logits"]
         return {"logits": logits.float(), "labels": inputs["labels"]}
 
-    def forced_predictions(
-        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
-    ) -> Predictions:
-        rows = slice(len(seeds))
-        features = self.features(self.model, outputs, inputs, ())
-        features = _labelled_tokens({name: value[rows].detach().cpu() for name, value in features.items()})
-        predictions = self.decode(features, self.tags).tolist()
-        references = _names_of(features["labels"], features, self.tags).tolist()
-        parts = [
-            Predictions(features, predictions, references, torch.full((len(references),), candidate.id), self.tags)
-            for candidate in candidates
-            if not candidate.corruption  # the learner perturbs these predictions itself
-        ]
-        return Predictions.concatenate(parts)
+    def kept(self, outputs: Any, inputs: Inputs, seeds: Sequence[int]) -> dict[str, Tensor]:
+        return _labelled_tokens(self.first_features(outputs, inputs, len(seeds)))
+
+    def references(self, features: dict[str, Tensor]) -> list:
+        return _names_of(features["labels"], features, self.names).tolist()
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         """A list of names for each sentence."""
         return _names_of(features["logits"].argmax(-1), features, names)
 
-    @staticmethod
-    def perturbed(
-        features: dict[str, Tensor],
-        count: int,
-        generator: torch.Generator,
-        strength: float = 1.0,
-        names: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
-        return perturbed(features, count, generator, strength, names)
-
-    @staticmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls(classes=features["logits"].shape[-1]) if issubclass(cls, TagCosts | TagSoftCounts) else cls()
-
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
-    @staticmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
+        """With all types of the model's tags, if the metric is seqeval."""
+        metric, _ = unwrapped(metric)
+        name = metric.name if isinstance(metric, evaluate.EvaluationModule) else metric
+        if not isinstance(name, str) or name not in METRICS:
+            return options
+        return {"types": types_of(self.names, options.get("suffix", False))} | options
 
     @classmethod
     def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:
         """Without those that treat `O` apart, if no tag has this name."""
         losses = super().compared(predictions)
         for loss in losses:
-            if isinstance(loss, FrequencyLoss):
-                loss.count(targets_of(predictions.features)[labelled(predictions.features)])
             if isinstance(loss, OutsideLoss) and OUTSIDE in predictions.names:
                 loss.outside = predictions.names.index(OUTSIDE)
         return [loss for loss in losses if not isinstance(loss, OutsideLoss) or loss.outside is not None]
 
-    def label_table(self, labels: list) -> Tensor:
-        table = torch.zeros(len(labels), len(self.tags), dtype=torch.long)
+    def label_table(self, dataset: Any) -> Tensor | None:
+        labels = self.column_of_labels(dataset)
+        if labels is None:
+            return None
+        table = torch.zeros(len(labels), self.classes, dtype=torch.long)
         rows = torch.arange(len(labels)).repeat_interleave(torch.tensor([len(row) for row in labels]))
         tags = _flat(labels)
         known = tags != IGNORED
@@ -213,10 +186,10 @@ class TokenClassificationTask(CandidateTask):
 
     def sample_pair(self) -> tuple[Any, Any]:
         """A sentence of one word with the right tag, the first."""
-        return [self.tags[0]], [self.tags[0]]
+        return [self.names[0]], [self.names[0]]
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
-        tags = list(self.tags)
+        tags = list(self.names)
         right = [*([tag] for tag in tags), *([tag, tag] for tag in tags), tags]
         moved = dict(zip(tags, [*tags[1:], tags[0]], strict=True))
         wrong, same = [[moved[tag] for tag in row] for row in right], [[tags[0]] * len(row) for row in right]
@@ -237,10 +210,10 @@ class TokenClassificationTask(CandidateTask):
             ValueError: a label is no tag of the model.
         """
         labels = labels[labels != IGNORED].long()
-        wrong = labels[(labels < 0) | (labels >= len(self.tags))]
+        wrong = labels[(labels < 0) | (labels >= self.classes)]
         if len(wrong):
             raise ValueError(
-                f"labels {wrong.unique().tolist()[:10]} are no tags of the model, which are 0 to {len(self.tags) - 1}: "
+                f"labels {wrong.unique().tolist()[:10]} are no tags of the model, which are 0 to {self.classes - 1}: "
                 "load the model with the right id2label=, and number the tags in its order"
             )
         return labels

@@ -5,21 +5,14 @@ import logging
 import numpy as np
 import pytest
 import torch
+from forced import Forced
 from sklearn.metrics import f1_score
 from toy_classes import CLASSES, Bag, make_model, make_rows, make_trainer, recall_of_rare, weights_of
 
-from reloss_hf import ReLossTrainer, SurrogateLoss
+from reloss_hf import SurrogateLoss
 from reloss_hf.tasks import task_for
 
 MACRO = {"average": "macro"}
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.fixture(scope="module")

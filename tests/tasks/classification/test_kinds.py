@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from forced import Forced
 from peft import LoraConfig, get_peft_model
 from toy_classes import make_model, make_rows, make_trainer
 from transformers import (
@@ -25,14 +26,6 @@ from reloss_hf import (
 )
 
 MACRO = {"metric": "f1", "metric_options": {"average": "macro"}}
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 def images(count=160):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from drawn_classes import CLASSES, drawn, predictions_of
+from forced import Forced
 from toy_classes import make_trainer, weights_of
 
-from reloss_hf import CandidateLearner, ReLossTrainer
+from reloss_hf import CandidateLearner
 
 
 def learned(metric: str, surrogate: str, **options):
@@ -41,11 +42,6 @@ def test_more_probability_for_a_gold_label_never_costs_more(surrogate, several):
 
 
 def test_eight_micro_batches_have_the_step_of_one(tmp_path):
-    class Forced(ReLossTrainer):
-        def _learn(self, *evidence):
-            surrogate, report, _ = super()._learn(*evidence)
-            return surrogate, report, None
-
     runs = []
     for size, accumulation in ((8, 1), (1, 8)):
         arguments = {

@@ -6,21 +6,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from forced import Forced
 from sklearn.utils.class_weight import compute_class_weight
 from toy_classes import CLASSES, Bag, make_model, make_rows, make_trainer, weights_of
 
-from reloss_hf import ClassCosts, ClassWeightedCrossEntropy, Predictions, ReLossTrainer, SurrogateLoss
+from reloss_hf import ClassCosts, ClassWeightedCrossEntropy, Predictions, SurrogateLoss
 
 MACRO = {"metric": "f1", "metric_options": {"average": "macro"}}
 SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3}
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 import transformers
+from forced import Forced
 from toy_speech import LETTERS, VOCABULARY, make_model, make_processor, make_rows, make_trainer, warm_model
 from transformers import Wav2Vec2FeatureExtractor
 
@@ -17,7 +18,6 @@ from reloss_hf import (
     ExpectedWerLoss,
     GroupMetric,
     Predictions,
-    ReLossTrainer,
     SurrogateLoss,
     collect_predictions,
     surrogate_loss_func,
@@ -27,14 +27,6 @@ from reloss_hf.tasks import task_for
 from reloss_hf.tasks.models import class_names
 
 SHORT = {"max_steps": 4, "surrogate_held_out_share": 0.5, "surrogate_learn_again": 0, "surrogate_group_size": 8}
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from forced import Forced
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from toy_tags import (
@@ -21,7 +22,6 @@ from transformers import DataCollatorWithPadding
 from reloss_hf import (
     OutsideWeightedCrossEntropy,
     Predictions,
-    ReLossTrainer,
     SurrogateLoss,
     TagCosts,
     TagCrossEntropy,
@@ -49,14 +49,6 @@ HAND_MADE = [
     TagSoftF1Loss,
     lambda: TagSoftF1Loss("macro"),
 ]
-
-
-class Forced(ReLossTrainer):
-    """Uses what was learned whatever the report says."""
-
-    def _learn(self, *predictions):
-        surrogate, report, _ = super()._learn(*predictions)
-        return surrogate, report, None
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,88 @@
+"""What losses with a cost for each kind of error have in common, whatever is decided."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .surrogate import CountedLoss, Features
+
+# The largest distance of a log-cost from the mean, and the largest shift. Every cost stays below 40 times the others.
+_LARGEST = 3.7
+
+
+class ShiftedCosts(CountedLoss):
+    """Base of losses with a cost for each kind of error and a shift of the logits.
+
+    The costs hold for new examples. On examples that a model has fitted, they move its decisions less far, because few
+    errors are left there. So in training the logits are moved down by a shift, as in logit adjustment. The shift is the
+    distance from where the costs lead a model that knows the probabilities to where the loss of held-out examples is
+    least. If the costs are learned again, what is still missing is added to it. `eval_loss` has the shift, too; ranking
+    and diagnosis do not.
+
+    Args:
+        shifts: the number of logits that are moved, each by its own shift.
+
+    Attributes:
+        shift: what is taken from these logits, -3.7 to 3.7, shape `(shifts,)`; 0 until it is learned.
+
+    References:
+        Byrd and Lipton, *What is the Effect of Importance Weighting in Deep Learning?*, ICML 2019. Menon et al.,
+        *Long-tail learning via logit adjustment*, ICLR 2021.
+    """
+
+    def __init__(self, shifts: int):
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(shifts))
+        self._move: Tensor | None = None
+
+    @property
+    @abstractmethod
+    def costs(self) -> Tensor:
+        """The costs, positive. Their geometric mean is about 1."""
+
+    @abstractmethod
+    def moved(self, features: Features, move: Tensor) -> Features:
+        """The features of a model that adds this to its logits."""
+
+    @abstractmethod
+    def best_move(self, features: Features) -> Tensor:
+        """What to add to the logits so that the loss of the examples is least, shape `(shifts,)`."""
+
+    @abstractmethod
+    def own_move(self, features: Features) -> Tensor:
+        """How far the costs move the logits of a model whose probabilities are right, shape `(shifts,)`."""
+
+    def settle(self, features: Features, earlier: "ShiftedCosts | None" = None) -> None:
+        """Set the shift from held-out examples."""
+        self._move = self.best_move(features)
+        shift = self._move - self.own_move(features)
+        if earlier is not None:
+            shift = shift + earlier.shift.to(shift) + earlier.own_move(features)
+        self.shift.copy_(shift.clamp(-_LARGEST, _LARGEST))
+
+    def foreseen(self, features: Features) -> Features | None:
+        return None if self._move is None else self.moved(features, self._move)
+
+    def score(self, features: Features) -> Tensor:
+        return self.of_statistics(self.statistics(self.moved(features, -self.shift)))
+
+
+def costs_of(logarithms: Tensor) -> Tensor:
+    """Costs from their logarithms, which are centred and kept within bounds."""
+    return (_LARGEST * ((logarithms - logarithms.mean()) / _LARGEST).tanh()).exp()
+
+
+@torch.enable_grad()
+def minimise(loss: Callable[[], Tensor], unknown: Sequence[Tensor]) -> None:
+    """Set the unknown tensors, in place, to where a convex loss is least."""
+    optimizer = torch.optim.LBFGS(unknown, max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = loss()
+        total.backward()
+        return total
+
+    optimizer.step(closure)

@@ -1,0 +1,90 @@
+"""The loss that learns when to abstain. See `losses` for the features."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ...costs import ShiftedCosts, costs_of, minimise
+from ...surrogate import Features
+from .losses import SpanSurrogate
+from .spans import all_gold_log_probs, gold_is_null, gold_shares, null_log_odds
+
+_KINDS = ("an answer where there is none", "no answer where there is one", "a wrong span")
+# So many questions of the wrong kind outweigh that the null score is moved at all.
+_KEPT = 1.0
+
+
+class AbstentionCosts(ShiftedCosts, SpanSurrogate):
+    """A cost for each kind of error of a model that may abstain: `a` for an answer where there is none, `b` for no
+    answer where there is one, and `c` for a wrong span.
+
+    `p_0` is the probability of the null position, and `p_g` that of the gold answer, both as the start and as the end;
+    the loss is the mean of the two. If a question has no answer, the loss is `-a log p_0`. If it has one, the loss is
+    `-b log(1 - p_0) - c log(p_g / (1 - p_0))`. With equal costs this is cross-entropy. With several gold answers, the
+    last term is its mean over them, and an answer that several annotators gave counts several times.
+
+    More probability for a gold answer, or for the null position if there is no answer, never costs more.
+
+    In training the logits of the null position are moved down by a shift, that of starts as that of ends; see
+    `ShiftedCosts`.
+
+    Learned: the three costs, the shift, and the scale of the loss.
+    """
+
+    reads = (*SpanSurrogate.reads, "null_mask")
+    about = "is for the share of questions without an answer that it was learned with"
+    limits = (
+        "Its costs fit the model and the data that it was learned with. For others, learn it again.",
+        "It moves the model to abstain as the metric rewards, so the probabilities are no longer calibrated.",
+    )
+
+    def __init__(self):
+        super().__init__(shifts=1)
+        self.log_costs = nn.Parameter(torch.zeros(3))
+
+    @property
+    def costs(self) -> Tensor:
+        """The costs `a`, `b` and `c`, shape `(3,)`. Their geometric mean is about 1."""
+        return costs_of(self.log_costs)
+
+    def error_costs(self) -> dict[str, Tensor]:
+        return dict(zip(_KINDS, self.costs.detach().cpu().split(1), strict=True))
+
+    def statistics(self, features: Features) -> Tensor:
+        """The loss by each kind of error, without the shift, shape `(n, 3)`."""
+        odds, is_null = null_log_odds(features), gold_is_null(features)
+        answering, abstaining = softplus(-odds).mean(1), softplus(odds).mean(1)  # -log p_0, -log(1 - p_0)
+        gold = -(all_gold_log_probs(features).mean(2) * gold_shares(features)).sum(1)
+        found = torch.stack([answering, abstaining, gold - abstaining], dim=1)
+        kinds = torch.stack([is_null, ~is_null, ~is_null], dim=1) & (self.weights(features) > 0).unsqueeze(1)
+        return torch.where(kinds, found, 0.0)
+
+    def of_statistics(self, mean: Tensor) -> Tensor:
+        return (self.costs * mean).sum(-1)
+
+    def regulariser(self) -> Tensor:
+        """A penalty that keeps costs near 1 that the metric does not tell."""
+        return 0.01 * self.log_costs.square().sum()
+
+    def moved(self, features: Features, move: Tensor) -> Features:
+        return features | {name: features[name] + move * features["null_mask"] for name in self.scores}
+
+    def best_move(self, features: Features) -> Tensor:
+        return self._best_move(features, gold_is_null(features).float().unsqueeze(1).expand(-1, 2))
+
+    def own_move(self, features: Features) -> Tensor:
+        return self._best_move(features, null_log_odds(features).sigmoid())
+
+    def _best_move(self, features: Features, is_null: Tensor) -> Tensor:
+        kept = self.weights(features) > 0
+        odds, is_null = null_log_odds(features)[kept].double(), is_null[kept].double()
+        answering, abstaining, _ = self.costs.detach().double()
+        move = odds.new_zeros(1, requires_grad=True)
+
+        def loss() -> Tensor:
+            there, elsewhere = softplus(-odds - move), softplus(odds + move)
+            errors = answering * is_null * there + abstaining * (1 - is_null) * elsewhere
+            return errors.sum() / 2 + _KEPT / 2 * move.square().sum()
+
+        minimise(loss, [move])
+        return move.detach().float()
