@@ -42,7 +42,7 @@ def speak(text, draw):
         parts += [sound] * draw.randint(1, 3) + [np.zeros(_FRAME)] * draw.randint(0, 1)
     speech = np.concatenate([*parts, np.zeros(_FRAME * (len(text) + 2))])
     noise = np.random.default_rng(draw.randrange(10**6)).normal(size=len(speech))
-    return (speech + 0.7 * noise).astype(np.float32)
+    return (speech + 0.3 * noise).astype(np.float32)
 
 
 def make_rows(count, seed=0, words=3):
@@ -84,7 +84,7 @@ def make_model(seed=0, **changes):
 @functools.cache
 def _warm_weights():
     model, rows = make_model(), make_rows(400, seed=7)
-    batches = torch.arange(len(rows)).repeat(8).split(16)
+    batches = torch.arange(len(rows)).repeat(2).split(8)
     optimizer, rows = torch.optim.AdamW(model.parameters(), lr=1e-2), list(rows)
     for chosen in batches:
         speech = [torch.tensor(rows[row]["input_values"]) for row in chosen]
@@ -110,7 +110,7 @@ def warm_model(**changes):
 
 
 def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=None, **keywords):
-    """60 steps, on a surrogate from step 30 on."""
+    """60 steps, on a surrogate from step 30 on. It is learned from few candidates, which is enough for toys."""
     settings = {
         "output_dir": str(folder),
         "max_steps": 60,
@@ -125,9 +125,12 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
     }
     folder.mkdir(parents=True, exist_ok=True)
     keywords.setdefault("processing_class", make_processor(folder))
-    return cls(
+    trainer = cls(
         model=model or warm_model(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
         train_dataset=make_rows(400) if train is None else train,
         **keywords,
     )
+    if trainer.learner is not None:
+        trainer.learner.sets, trainer.learner.candidates, trainer.learner.steps = 6, 12, 50
+    return trainer

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from ...surrogate import CountedLoss, Features, SurrogateLoss
-from ..functional import LIMITS_OF_TEXT
 from .lattice import BLANK, alignment, emissions, log_probabilities, pair_counts, text_loss
 
 # The largest distance of a log-cost from the mean. Costs that are further apart rank well and train worse.
@@ -37,7 +36,10 @@ class FrameLoss(SurrogateLoss):
     scores = ("frame_logits",)
     base_loss_name = "CTC"
     about = "depends on no alphabet"
-    limits = LIMITS_OF_TEXT
+    limits = (
+        "It orders predictions like those that it was learned from. Learn it again for another model or other speech.",
+        "Switch to it late, when CTC gains slowly.",
+    )
 
     @abstractmethod
     def score(self, features: Features) -> Tensor: ...

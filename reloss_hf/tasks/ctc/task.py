@@ -42,6 +42,7 @@ class CtcTask(CandidateTask):
     default_surrogate = CtcCosts
     default_loss = None
     hand_made = (CtcLoss, CtcNgramLoss)
+    computes_base_loss = True
     metrics: ClassVar = ERROR_RATES
     group_size = 64
     labels = ("labels",)

@@ -8,7 +8,7 @@ import torch
 import transformers
 from forced import Forced
 from toy_speech import LETTERS, VOCABULARY, make_model, make_processor, make_rows, make_trainer, warm_model
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import Trainer, Wav2Vec2FeatureExtractor
 
 from reloss_hf import (
     CtcCosts,
@@ -18,6 +18,8 @@ from reloss_hf import (
     ExpectedWerLoss,
     GroupMetric,
     Predictions,
+    ReLossMixin,
+    ReLossTrainer,
     SurrogateLoss,
     collect_predictions,
     surrogate_loss_func,
@@ -36,7 +38,8 @@ def small():
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    arguments = {"save_predictions": True, "max_steps": 10, "surrogate_group_size": 16, "surrogate_learn_again": 1}
+    arguments = {"max_steps": 6, "logging_steps": 2, "surrogate_group_size": 8, "surrogate_learn_again": 1}
+    arguments |= {"save_predictions": True}
     folder, held_out = tmp_path_factory.mktemp("out"), make_rows(60, seed=3)
     trainer = make_trainer(
         folder, make_rows(100), cls=Forced, arguments=arguments, metric="wer", surrogate_dataset=held_out
@@ -83,7 +86,7 @@ def test_saved_predictions_are_diagnosed_and_learned_from(learned, tmp_path, cap
     folder = learned.args.output_dir + "/predictions"
     saved = Predictions.load(folder)
     assert saved.names[0] == "" and {*LETTERS, " "} <= set(saved.names)
-    quiet = ["--metric", "wer", "--group-size", "16", "--quiet"]
+    quiet = ["--metric", "wer", "--group-size", "2", "--quiet"]
     assert main(["diagnose", folder, *quiet, "--resamples", "20", "--output", str(tmp_path / "report")]) == 0
     printed = capsys.readouterr().out
     assert all(loss in printed for loss in ("CTC", "CtcNgramLoss"))
@@ -256,6 +259,8 @@ def half(rows):
         ({"metric": "wer", "metric_options": {"case": 1}}, "'wer' has no option 'case'"),
         ({"surrogate": "CtcCosts", "start": 0}, "is the name of a class"),
         ({"metric": "wer", "arguments": {"surrogate_class": "CtcNgramLoss"}}, "'CtcNgramLoss' cannot be learned"),
+        ({"metric": "wer", "arguments": {"label_smoothing_factor": 0.1}},
+         "label_smoothing_factor=0.1 has no effect on the CTC loss: leave it at 0"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_at_construction(small, tmp_path, keywords, message):
@@ -268,6 +273,37 @@ def test_bad_input_is_refused_at_construction(small, tmp_path, keywords, message
         collator = DataCollatorCTCWithPadding(make_processor(tmp_path))
     with pytest.raises((ValueError, RuntimeError), match=message):
         make_trainer(tmp_path, train, arguments=arguments, data_collator=collator, **keywords)
+
+
+class Own(Trainer):
+    def compute_loss(self, *positional, **keywords):
+        raise NotImplementedError
+
+
+class OwnReLoss(ReLossMixin, Own):
+    pass
+
+
+def test_a_compute_loss_that_is_never_called_is_named_at_construction(small, tmp_path, caplog):
+    trainer = make_trainer(tmp_path, small, make_model(), OwnReLoss, {"surrogate_start": None, "max_steps": 1})
+    assert "Own.compute_loss is never called, because the loss before the switch is always CTC" in caplog.text
+    trainer.train()
+
+
+class Poor(ReLossTrainer):
+    """Learns a loss that orders predictions the wrong way round."""
+
+    def _learn(self, *evidence):
+        surrogate, report, _ = super()._learn(*evidence)
+        report.spearman = report.spearman_within = -1.0
+        return surrogate, report, report.objection
+
+
+def test_training_without_a_useful_loss_stays_on_ctc_by_name(small, tmp_path, caplog):
+    trainer = make_trainer(tmp_path, small, cls=Poor, arguments=SHORT, metric="wer")
+    trainer.train()
+    assert trainer.surrogate is None and "Training stays on CTC" in caplog.text
+    assert "cross-entropy" not in caplog.text + trainer.surrogate_report.objection
 
 
 def test_a_tokenizer_whose_tokens_are_no_text_is_refused(small, tmp_path):
