@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from arms import LearningRateFactor, ShuffledMetric, learned
-from speech_results import ARMS, BASE, Results, print_table
+from one_metric_results import Results
 from transformers import PreTrainedModel
 from transformers import logging as transformers_logging
 
@@ -24,6 +24,10 @@ from reloss_hf import ExpectedWerLoss, MinimumWerLoss, NgramSurrogate, ReLossTra
 # In front, because this folder has a module of plots, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "speech"))
 
+# Continuing with the loss before the switch is called by its name.
+BASE = {"ctc": "ctc", "whisper": "cross_entropy"}
+ARMS = (*BASE.values(), "expected_wer", "as_written", "surrogate", "shuffled_control")
+PARTS = ("cer", "substitutions", "deletions", "insertions")
 SCRIPTS = {"ctc": "run_speech_recognition_ctc", "whisper": "run_speech_recognition_seq2seq"}
 # How many batches of the training data a loss is scaled by.
 _SCALED_BY = 8
@@ -76,9 +80,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
-    results = Results(options.results)
+    path, bases = options.results / "speech.json", tuple(BASE.values())
+    results = Results(path, ARMS, "WER", "wer", PARTS, lower_is_better=True, bases=bases)
     if options.table:
-        return print_table(results)
+        return results.print_tables()
     for seed in options.seeds:
         for kind in options.kinds:
             experiment = None
@@ -122,7 +127,8 @@ def run_arm(experiment, arm: str, variant: dict, kind: str, seed: int) -> dict:
     changed = CHANGES[kind](experiment, arm, checkpoint)
     row = experiment.arm(f"{arm}-x{factor:g}", checkpoint, callbacks=callbacks, **changed)
     run = {"data": kind, "seed": seed, "arm": arm, "variant": variant, "seconds": row["seconds"]}
-    run |= {"updates": row["updates"], "report": row["report"], "refused": row["refused"]}
+    run |= {"updates": row["updates"], "refused": row["refused"]}
+    run |= {"reports": [row["report"]]} if row["report"] else {}
     return run | {"warm_start": _scores(start)} | _scores(row)
 
 
@@ -190,7 +196,7 @@ def _gradient(model: PreTrainedModel, loss: torch.Tensor) -> torch.Tensor:
 
 def _scores(row: dict) -> dict:
     """Error rates in percent."""
-    test = {name: row[name] for name in ("wer", "cer", "substitutions", "deletions", "insertions")}
+    test = {name: row[name] for name in ("wer", *PARTS)}
     percent = {name: round(100 * value, 3) for name, value in test.items()}
     return {"validation": {"wer": round(100 * row["wer_validation"], 3)}, "test": percent}
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from reloss_hf.learner import learner_for
+from reloss_hf.run import preparation
+
 FOLDER = ROOT / "examples" / "speech"
-SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--num_train_epochs", "4", "--warmup_steps", "5"]
+SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--num_train_epochs", "2", "--warmup_steps", "2"]
 SMALL += ["--max_train_samples", "80", "--max_eval_samples", "12", "--surrogate_held_out_share", "0.3"]
 SMALL += ["--disable_tqdm", "True", "--use_cpu", "--per_device_train_batch_size", "16", "--surrogate_start", "0.5"]
 SMALL += ["--surrogate_learn_again", "0", "--surrogate_snapshots", "2", "--surrogate_snapshot_size", "56"]
@@ -39,7 +42,14 @@ def corpus(folder, monkeypatch):
 
 @pytest.fixture
 def run(folder, corpus, monkeypatch, tmp_path):
-    """Run a script in this process, which has imported what takes longest."""
+    """Run a script in this process, which has imported what takes longest. Losses are learned in few steps."""
+
+    def learner_of_few_steps(*positional, **keywords):
+        learner = learner_for(*positional, **keywords)
+        learner.steps = 25
+        return learner
+
+    monkeypatch.setattr(preparation, "learner_for", learner_of_few_steps)
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [script, *SMALL, *arguments, "--output_dir", str(tmp_path / "out")])

@@ -32,7 +32,7 @@ def weights_of(trainer):
 def test_word_error_rate_is_learned_by_name_and_takes_over(rows, tmp_path):
     arguments = SMALL | {"surrogate_snapshots": 4, "surrogate_snapshot_size": 120}
     trainer = make_trainer(tmp_path, rows, arguments=arguments, metric="wer", metric_options={"normalize": "whisper"})
-    learning_less(trainer).train()
+    learning_less(trainer, groups=100, steps=25).train()
     report = trainer.surrogate_report
     assert report.metric == "wer" and trainer.learner.metric.lower_is_better
     texts = trainer.predictions.references
@@ -94,7 +94,7 @@ def test_predict_with_generate_and_the_own_output_are_learned_from_together(rows
     trainer = make_trainer(
         tmp_path, rows, arguments=arguments, metric="cer", surrogate_dataset=rows[:60], eval_dataset=rows[:8]
     )
-    learning_less(trainer).train()
+    learning_less(trainer, groups=100, steps=25).train()
     assert trainer.surrogate_report.metric == "cer"
     assert set(trainer.predictions.references) <= {
         trainer.task._decode(collate([row])["labels"])[0] for row in rows[:60]
