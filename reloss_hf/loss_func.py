@@ -31,7 +31,8 @@ def surrogate_loss_func(
 
     Raises:
         ValueError: the surrogate reads more than the scores of target tokens, or the model answers questions. The
-            Trainer passes neither the inputs nor the positions of answers to the function.
+            Trainer passes neither the inputs nor the positions of answers to the function. The function raises it for
+            masks with a label that counts for nothing and is not -100, because the Trainer counts all other labels.
     """
     if not isinstance(surrogate, SurrogateLoss):
         surrogate = SurrogateLoss.from_pretrained(surrogate)
@@ -46,6 +47,11 @@ def surrogate_loss_func(
     task, surrogate = task(model, None), surrogate.eval().requires_grad_(False)
 
     def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        if num_items_in_batch is not None and task.ignored != -100 and (labels == task.ignored).any():
+            raise ValueError(
+                f"labels of {task.ignored} count for nothing, but a plain Trainer counts all labels that are not -100 "
+                "and would make the loss too small: replace them by -100 in the data collator, or use ReLossTrainer"
+            )
         features = task.features(model, outputs, {"labels": labels}, surrogate.reads)
         loss = surrogate.to(labels.device).batch_loss(features)
         return loss if num_items_in_batch is None else loss * surrogate.weights(features).sum() / num_items_in_batch

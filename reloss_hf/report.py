@@ -73,20 +73,20 @@ class LearningReport:
                 f"{base:.3f}): pass lower_is_better=True if lower values of the metric are better, and False if it "
                 "only has the name of an error rate"
             )
-        foreseen = self.foreseen_gain is not None
-        least = self.chance if foreseen else max(base + self.noise_of_gain, self.chance)
-        if surrogate <= least:
+        gain, noise = self.foreseen_gain or 0.0, self.noise_of_foreseen or 0.0
+        if gain < -noise:
+            return (
+                f"the learned loss is least where {self.metric!r} of the held-out predictions is "
+                f"{self.foreseen_metric:.4f}, and it is {self.held_out_metric:.4f} now"
+            )
+        if gain > noise:
+            return None
+        if surrogate <= max(base + self.noise_of_gain, self.chance):
             where = "" if self.same_examples else " (the mean of those over all groups and within a candidate)"
             return (
                 f"the surrogate orders held-out predictions no better than {name} or chance does: Spearman with "
                 f"{self.metric!r}{where} is {surrogate:.3f} for the surrogate, {base:.3f} for {name}, and up to "
                 f"{self.chance:.3f} by chance"
-            )
-        if foreseen and self.foreseen_gain <= self.noise_of_foreseen / 2:
-            return (
-                f"the learned loss promises no gain: it is least where {self.metric!r} of the held-out predictions is "
-                f"{self.foreseen_metric:.4f}, it is {self.held_out_metric:.4f} now, and the standard error of the "
-                f"difference is {self.noise_of_foreseen / 2:.4f}"
             )
         return None
 

@@ -145,7 +145,8 @@ def which_loss(folder, translation, monkeypatch):
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
     tags = {"tagger": toy_tags.make_model(), "sentences": toy_tags.make_features(400)}
-    pixels = {"segmenter": toy_pixels.make_model(), "scenes": toy_pixels.make_scenes(80)}
+    monkeypatch.setattr("reloss_hf.tasks.semantic_segmentation.pixels.KEPT_PIXELS", 64)  # of images of 256
+    pixels = {"segmenter": toy_pixels.make_convolutions(), "scenes": toy_pixels.make_scenes(200)}
     persons = prepare_pose_features(toy_poses.make_persons(200), toy_poses.make_processor())
     poses = {"pose_model": toy_poses.make_vitpose(17), "persons": persons}
     speech = {"recogniser": toy_speech.make_model(), "speech": toy_speech.make_rows(200)}

@@ -43,6 +43,18 @@ class VectorisedMetric(ABC):
             references: references of the groups, likewise.
         """
 
+    def scores_of_groups(
+        self, predictions: np.ndarray, references: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray | dict[str, np.ndarray] | None:
+        """The scores of groups of rows, as `scores` gives them.
+
+        Args:
+            predictions: a row for each example.
+            references: likewise.
+            groups: rows, integers of shape `(groups, size)`; a row may be in many groups.
+        """
+        return self.scores(predictions[groups], references[groups])
+
 
 def unwrapped(metric: Any) -> tuple[Any, dict[str, Any]]:
     """The object behind `module.compute` or `BLEU().corpus_score`, and the settings of a `functools.partial` of it. Any

@@ -105,7 +105,7 @@ class CandidateLearner:
                 f"{self.smallest_data_set}"
             )
         if others is None:
-            predictions, others = map(predictions.select, self.split(len(predictions)))
+            predictions, others = map(predictions.select, self.split(torch.arange(len(predictions))))
         surrogate = self.surrogate = self.new_surrogate(predictions.features)
         surrogate.observe(predictions.features)
         learned, strength = self._varied_sets(predictions, generator)
@@ -130,11 +130,18 @@ class CandidateLearner:
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
         return report
 
-    def split(self, count: int) -> tuple[Tensor, Tensor]:
-        """Of `count` examples, those to learn from, and those to report on. The same seed gives the same split."""
+    def split(self, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of examples to learn from, and of those to report on. The same seed gives the same split.
+
+        Args:
+            texts: the number of the text of each example, from 0, shape `(n,)`. All windows of a text are in one part.
+        """
+        count = len(texts.unique())
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
-        held_out = round(self.held_out * count)
-        return order[held_out:], order[:held_out]
+        places = order.argsort()[texts]
+        held_out = int((places < round(self.held_out * count)).sum())
+        rows = places.argsort(stable=True)
+        return rows[held_out:], rows[:held_out]
 
     def compare(self, before: Predictions, after: Predictions, resamples: int = 50) -> "Change":
         """How the metric of predictions of the same examples changes."""

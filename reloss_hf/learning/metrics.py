@@ -128,8 +128,7 @@ class LoadedGroupMetric:
     def _scores_at_once(self, predictions: Sequence, references: Sequence, groups: np.ndarray) -> np.ndarray | None:
         if not isinstance(self.metric, VectorisedMetric) or len(groups) == 1:
             return None
-        rows = np.asarray(groups)
-        scores = self.metric.scores(rows_of(predictions)[rows], rows_of(references)[rows])
+        scores = self.metric.scores_of_groups(rows_of(predictions), rows_of(references), np.asarray(groups))
         if isinstance(scores, dict):
             _, self.result_key = number_of(dict.fromkeys(scores, 0.0), self.key, self._main_keys)
             scores = scores[self.result_key]

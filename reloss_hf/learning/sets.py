@@ -46,12 +46,10 @@ def draw_candidates(
 
 
 def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`."""
-    statistics = loss.statistics(copies)
-    weights = loss.weights(copies).view(count, -1)
-    values = statistics.view(count, weights.shape[1], -1)
-    means = (weights.unsqueeze(2) * values).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
-    return means.unflatten(1, statistics.shape[1:])
+    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`. One at a time, because
+    those of pixels take memory."""
+    candidates = zip(*(value.chunk(count) for value in copies.values()), strict=True)
+    return torch.stack([loss.mean_statistics(dict(zip(copies, parts, strict=True))) for parts in candidates])
 
 
 def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:

@@ -31,13 +31,16 @@ def held_out_slice(train_dataset: Any, task: CandidateTask, share: float, seed: 
             f"train_dataset={type(train_dataset).__name__} has no length, so that no share of it can be held out for "
             "learning a surrogate: pass surrogate_dataset="
         )
-    size = max(1, round(share * len(train_dataset)))
-    order = torch.randperm(len(train_dataset), generator=torch.Generator().manual_seed(seed))
+    texts = numbers_of_texts(train_dataset, task)
+    count = len(texts.unique())
+    size = max(1, round(share * count))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     table = label_table(train_dataset, task)
     if table is not None:
-        order = _all_labels_first(order, table, size)
-    held_out = _with_their_windows(order[:size].tolist(), train_dataset, task.window_of)
-    rest = sorted(set(range(len(train_dataset))).difference(held_out))
+        of_texts = table.new_zeros(count, table.shape[1]).index_add(0, texts, table).clamp(max=1)
+        order = _all_labels_first(order, of_texts, size)
+    inside = torch.isin(texts, order[:size])
+    held_out, rest = (rows.nonzero().flatten().tolist() for rows in (inside, ~inside))
     logger.warning(
         "%d of the %d training examples are held out to learn the surrogate from: to train on all of them, pass "
         "surrogate_dataset=",
@@ -53,6 +56,17 @@ def label_table(dataset: Any, task: CandidateTask) -> Tensor | None:
         return task.label_table(dataset)
 
 
+def numbers_of_texts(dataset: Any, task: CandidateTask) -> Tensor:
+    """The number of the text that each row is a window of, from 0, shape `(rows,)`. Rows that are no windows are each a
+    text of their own."""
+    column = task.window_of
+    if column is None or not isinstance(dataset, datasets.Dataset) or column not in dataset.column_names:
+        return torch.arange(len(dataset))
+    numbers: dict[Any, int] = {}
+    texts = dataset.with_format(None)[column][:]
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts], dtype=torch.long)
+
+
 def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:
     """The order, with some examples moved to the front. The first `size` then have every label that occurs twice."""
     front, back = order[:size].tolist(), order[size:].tolist()
@@ -63,15 +77,6 @@ def _all_labels_first(order: Tensor, table: Tensor, size: int) -> Tensor:
         if found is not None and spare is not None:
             front[front.index(spare)], back[back.index(found)] = found, spare
     return torch.tensor(front + back)
-
-
-def _with_their_windows(rows: list[int], dataset: Any, column: str | None) -> list[int]:
-    """The rows, and all others that are windows of the same texts, sorted."""
-    if column is None or not isinstance(dataset, datasets.Dataset) or column not in dataset.column_names:
-        return sorted(rows)
-    texts = dataset.with_format(None)[column][:]
-    chosen = {texts[row] for row in rows}
-    return [row for row, text in enumerate(texts) if text in chosen]
 
 
 def _rows(dataset: Any, rows: list[int]) -> Any:

@@ -18,6 +18,7 @@ from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
 from .checkpoints import STATE_FOLDER
+from .held_out import numbers_of_texts
 from .learned import Learned, forget_predictions, learn_for_all, save_predictions
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ _REHEARSED = 32
 class SliceLearning:
     """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
 
-    A share of the slice is watched: it is kept from learning, and the metric is measured on it. If the metric falls
+    A share of the slice is watched: it is kept from learning, and the metric is measured on it. All windows of one text
+    are watched or none. If the metric falls
     after the switch by more than chance may explain, training returns to the loss before the switch.
 
     Args:
@@ -46,7 +48,8 @@ class SliceLearning:
 
     def __init__(self, trainer: Any, learner: CandidateLearner, dataset: Any):
         self.trainer, self.learner, self.dataset = trainer, learner, dataset
-        self._rows, self._watched_rows = (_by_length(dataset, rows) for rows in learner.split(len(dataset)))
+        parts = learner.split(numbers_of_texts(dataset, trainer.task))
+        self._rows, self._watched_rows = (_by_length(dataset, rows) for rows in parts)
         self.begin()
 
     def begin(self) -> None:
@@ -167,8 +170,15 @@ class SliceLearning:
 
     def _look(self, watched: Predictions, can_go_back: bool = True) -> Learned | None:
         """Check whether the metric of the watched examples has fallen since the switch."""
-        if self._at_switch.references != watched.references:  # resumed with another slice
+        if self._at_switch.references != watched.references:
             self._at_switch = watched
+            if self.trainer.is_world_process_zero():
+                logger.warning(
+                    "The references of the held-out examples are not those of the switch, so %s is watched from here "
+                    "on alone. If the rows of the data change at random, as by crops and flips, pass "
+                    "surrogate_dataset= without that; else the run was resumed with other data",
+                    self.learner.metric.name,
+                )
         outcome = [self._compare(watched) if self.trainer.is_world_process_zero() else None]
         broadcast_object_list(outcome)
         if outcome[0] is None:

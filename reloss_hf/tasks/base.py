@@ -88,6 +88,7 @@ class Task(ABC):
         logits: the names of the outputs that features are made from, in the order of a tuple.
         processing_class: the tokenizer, or the tokenizer of the given processor; None if there is none.
         keeps_labels: whether the logits of the model change if it is not given labels.
+        ignored: the label that counts for nothing beside -100, if the model has another.
     """
 
     name: ClassVar[str]
@@ -105,6 +106,7 @@ class Task(ABC):
     label_columns: ClassVar[tuple[str, ...]] = ("labels", "label", "label_ids")
     labels: ClassVar[tuple[str, ...]]
     logits: ClassVar[tuple[str, ...]]
+    ignored: int = -100
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         self.processing_class = tokenizer_of(processing_class)

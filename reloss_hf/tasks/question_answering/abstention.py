@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 from ...costs import ShiftedCosts, costs_of, minimise
 from ...surrogate import Features
 from .losses import SpanSurrogate
-from .spans import all_gold_log_probs, gold_is_null, gold_shares, null_log_odds
+from .spans import all_gold_log_probs, any_gold_log_probs, gold_is_null, gold_shares, null_log_odds
 
 _KINDS = ("an answer where there is none", "no answer where there is one", "a wrong span")
 # So many questions of the wrong kind outweigh that the null score is moved at all.
@@ -18,10 +18,11 @@ class AbstentionCosts(ShiftedCosts, SpanSurrogate):
     """A cost for each kind of error of a model that may abstain: `a` for an answer where there is none, `b` for no
     answer where there is one, and `c` for a wrong span.
 
-    `p_0` is the probability of the null position, and `p_g` that of the gold answer, both as the start and as the end;
-    the loss is the mean of the two. If a question has no answer, the loss is `-a log p_0`. If it has one, the loss is
-    `-b log(1 - p_0) - c log(p_g / (1 - p_0))`. With equal costs this is cross-entropy. With several gold answers, the
-    last term is its mean over them, and an answer that several annotators gave counts several times.
+    `p_0` is the probability of the null position, and `p_G` that of the gold answers together, both as the start and as
+    the end; the loss is the mean of the two. If a question has no answer, the loss is `-a log p_0`. If it has one, the
+    loss is `-b log(1 - p_0) - c log(p_G / (1 - p_0))`. With several gold answers, `-min(b, c) log(p_g / p_G)` is added,
+    its mean over them. An answer that several annotators gave counts several times. So with equal costs this is
+    cross-entropy with all answers.
 
     More probability for a gold answer, or for the null position if there is no answer, never costs more.
 
@@ -51,16 +52,20 @@ class AbstentionCosts(ShiftedCosts, SpanSurrogate):
         return dict(zip(_KINDS, self.costs.detach().cpu().split(1), strict=True))
 
     def statistics(self, features: Features) -> Tensor:
-        """The loss by each kind of error, without the shift, shape `(n, 3)`."""
+        """The loss by each kind of error, and by the choice among several gold answers, without the shift, shape
+        `(n, 4)`."""
         odds, is_null = null_log_odds(features), gold_is_null(features)
         answering, abstaining = softplus(-odds).mean(1), softplus(odds).mean(1)  # -log p_0, -log(1 - p_0)
-        gold = -(all_gold_log_probs(features).mean(2) * gold_shares(features)).sum(1)
-        found = torch.stack([answering, abstaining, gold - abstaining], dim=1)
-        kinds = torch.stack([is_null, ~is_null, ~is_null], dim=1) & (self.weights(features) > 0).unsqueeze(1)
-        return torch.where(kinds, found, 0.0)
+        each = -(all_gold_log_probs(features).mean(2) * gold_shares(features)).sum(1)
+        together = -any_gold_log_probs(features).mean(1)
+        found = torch.stack([answering, abstaining, together - abstaining, each - together], dim=1)
+        kinds = torch.stack([is_null, ~is_null, ~is_null, ~is_null], dim=1)
+        return torch.where(kinds & (self.weights(features) > 0).unsqueeze(1), found, 0.0)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
-        return (self.costs * mean).sum(-1)
+        costs = self.costs
+        # A larger last cost would punish probability that moves from the null position to one of several answers.
+        return (torch.cat([costs, costs[1:].amin(0, keepdim=True)]) * mean).sum(-1)
 
     def regulariser(self) -> Tensor:
         """A penalty that keeps costs near 1 that the metric does not tell."""

@@ -62,7 +62,7 @@ def with_spans(predictions: Predictions, input_ids: Sequence[list[int]], tokeniz
 def as_bytes(texts: Sequence[str]) -> Tensor:
     """The texts in UTF-8, uint8 of shape `(n, longest)`, filled up with 0."""
     rows = np.array([text.encode() for text in texts], dtype=np.bytes_)
-    return torch.from_numpy(rows.view(np.uint8).reshape(len(texts), -1).copy())
+    return torch.from_numpy(rows.view(np.uint8).reshape(len(texts), rows.itemsize).copy())
 
 
 def from_bytes(rows: Tensor) -> list[str]:

@@ -98,6 +98,16 @@ def all_gold_log_probs(features: Features) -> Tensor:
     return torch.stack(columns, dim=2)
 
 
+def any_gold_log_probs(features: Features) -> Tensor:
+    """Log-probabilities that the start, and the end, are those of any gold answer, normalised likewise; `(n, 2)`."""
+    columns, fills_up = [], features["null_mask"] & ~gold_is_null(features).unsqueeze(1)
+    for column, name in enumerate(SCORES):
+        logits, gold = _scores(features, name), features["gold_spans"][..., column].long()
+        is_gold = torch.zeros_like(fills_up).scatter(1, gold, True) & ~fills_up
+        columns.append(logits.masked_fill(~is_gold, MASKED_SCORE).logsumexp(1) - logits.logsumexp(1))
+    return torch.stack(columns, dim=1)
+
+
 def null_log_odds(features: Features) -> Tensor:
     """`log p_0 - log(1 - p_0)` of the null position, as the start and as the end; `(n, 2)`."""
     columns = []

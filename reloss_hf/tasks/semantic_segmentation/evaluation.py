@@ -1,10 +1,11 @@
 """Evaluates models of segmentation batch by batch."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate.state import GradientState
 from torch import Tensor
 from transformers import EvalPrediction
 
@@ -20,22 +21,40 @@ def segmentation_compute_metrics(
     """A `compute_metrics` for the Trainer: mean IoU and accuracies, from counts that are summed batch by batch.
 
     Pass `batch_eval_metrics=True` in the training arguments. Otherwise the Trainer collects the logits of all pixels
-    first. Logits are upsampled to the size of the masks, one image at a time.
+    first. Logits are upsampled to the size of the masks, one image at a time. If the Trainer is stopped within an
+    evaluation, the next one starts from nothing.
 
     Args:
         model: the model. It has the number of its classes, their names, and the label of pixels that count for nothing
             in its configuration.
-        options: settings of the metric; see `MeanIouMetric`.
+        options: settings of the metric; see `MeanIouMetric`. A module of one's own, which has no configuration, needs
+            `num_labels`.
 
     Returns:
         A function that gives `mean_iou`, `mean_accuracy`, `overall_accuracy`, and for each class `iou_road` and
         `accuracy_road`, say, 0 to 1; NaN for a class that does not occur.
+
+    Raises:
+        ValueError: the number of classes is not known, or the labels would be reduced twice.
     """
     names = _names_of(model)
     metric = MeanIouMetric(**{"num_labels": len(names) or None, "ignore_index": IGNORED} | options)
-    ignored, counted = ignored_label(model), []
+    if metric.num_labels is None or len(names) not in (0, metric.num_labels):
+        raise ValueError(
+            f"num_labels={metric.num_labels} does not tell the classes of model={type(model).__name__}, whose "
+            f"configuration has {len(names)}: pass the number of its logits as num_labels="
+        )
+    metric.require_own_labels()
+    ignored, counted, loader = ignored_label(model), [], lambda: None
 
     def compute_metrics(prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        nonlocal loader
+        active = GradientState().active_dataloader
+        if active is not loader() and len(
+            prediction.label_ids
+        ):  # what was counted is of an evaluation that was stopped
+            counted.clear()
+            loader = (lambda: None) if active is None else weakref.ref(active)
         outputs = prediction.predictions
         outputs = torch.as_tensor(outputs[0] if isinstance(outputs, tuple) else outputs)
         masks = targets_of_masks(torch.as_tensor(prediction.label_ids), ignored)
@@ -65,7 +84,8 @@ def _counts(metric: MeanIouMetric, image: Tensor, mask: Tensor) -> Counts:
             f"predictions of the shape {tuple(image.shape)} do not fit a mask of the shape {tuple(mask.shape)}: let "
             "preprocess_logits_for_metrics keep the logits, or upsample them to the size of the mask first"
         )
-    return metric.counts(*(np.asarray(values.cpu()).reshape(1, -1) for values in (image, mask)))
+    known = mask != IGNORED
+    return metric.counts(*(values[known].unsqueeze(0).cpu().numpy() for values in (image, mask)))
 
 
 def _names_of(model: torch.nn.Module) -> list[str]:

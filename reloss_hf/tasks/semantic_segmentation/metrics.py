@@ -60,6 +60,14 @@ class MeanIouMetric(VectorisedMetric):
         self.num_labels, self.ignore_index, self.nan_to_num = num_labels, ignore_index, nan_to_num
         self.label_map, self.reduce_labels, self.gold_only = dict(label_map or {}), reduce_labels, gold_only
 
+    def require_own_labels(self) -> None:
+        """Raises ValueError if the metric would reduce labels that are already classes of the model."""
+        if self.reduce_labels:
+            raise ValueError(
+                "reduce_labels=True would lower the labels a second time, as the model is given the masks that its "
+                "image processor has reduced: leave it out, and pass do_reduce_labels=True to the image processor"
+            )
+
     def __call__(self, predictions: Sequence, references: Sequence) -> dict[str, Any]:
         """`mean_iou`, `mean_accuracy` and `overall_accuracy`, 0 to 1, and `per_category_iou` and
         `per_category_accuracy`, arrays of shape `(C,)`.
@@ -80,9 +88,14 @@ class MeanIouMetric(VectorisedMetric):
         return {name: value[0] if name.startswith("per_") else float(value[0]) for name, value in result.items()}
 
     def scores(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, np.ndarray]:
-        groups = len(references)
-        result = self.of_counts(self.counts(predictions.reshape(groups, -1), references.reshape(groups, -1)))
-        return {name: value.mean(1) if value.ndim == 2 else value for name, value in result.items()}
+        return self._numbers(self._counts_of_rows(predictions, references))
+
+    def scores_of_groups(
+        self, predictions: np.ndarray, references: np.ndarray, groups: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Each image is counted once, however many groups it is in."""
+        counts = self._counts_of_rows(predictions, references)
+        return self._numbers(Counts(*(of_images[groups].sum(1) for of_images in vars(counts).values())))
 
     def counts(self, predictions: np.ndarray, references: np.ndarray) -> Counts:
         """Count the pixels of groups, arrays of integers of shape `(groups, pixels)`."""
@@ -118,6 +131,12 @@ class MeanIouMetric(VectorisedMetric):
         if self.nan_to_num is not None:
             result = {name: np.nan_to_num(value, nan=self.nan_to_num) for name, value in result.items()}
         return result
+
+    def _counts_of_rows(self, predictions: np.ndarray, references: np.ndarray) -> Counts:
+        return self.counts(*(values.reshape(len(references), -1) for values in (predictions, references)))
+
+    def _numbers(self, counts: Counts) -> dict[str, np.ndarray]:
+        return {name: value.mean(1) if value.ndim == 2 else value for name, value in self.of_counts(counts).items()}
 
     def _mapped(self, references: np.ndarray) -> np.ndarray:
         gold = np.asarray(references)

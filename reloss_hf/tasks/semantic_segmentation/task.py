@@ -180,6 +180,8 @@ class SemanticSegmentationTask(DecisionTask):
                 f"the metric {metric.name!r} is not for pixels: pass metric='mean_iou', metric='mean_accuracy' or "
                 "metric='overall_accuracy', or a function that is given the classes of the pixels of each image"
             )
+        if isinstance(metric.metric, MeanIouMetric):
+            metric.metric.require_own_labels()
         right = np.arange(self.classes).reshape(1, -1).repeat(2, 0)
         wrong, same = (right + 1) % self.classes, np.zeros_like(right)
         groups = np.arange(3 * len(right)).reshape(3, -1)

@@ -70,7 +70,7 @@ def test_where_costs_rank_no_better_the_move_alone_may_be_worth_it():
     wrong = {"logits": logits + torch.tensor([2.0, 0.0]), "labels": labels}
     reports = []
     for features in (right, wrong):
-        learner = CandidateLearner("accuracy")
+        learner = CandidateLearner("accuracy", sets=24, candidates=48)
         report = learner.learn(predictions_of(features, slice(1400)), predictions_of(features, slice(1400, None)))
         reports.append(report)
     assert reports[0].objection is not None and abs(reports[0].foreseen_gain) < 0.02

@@ -142,10 +142,16 @@ def test_the_module_of_evaluate_a_metric_of_ones_own_and_windows_of_long_context
 
 
 def test_all_windows_of_a_question_are_held_out_or_none(tmp_path):
-    windows = make_features(60, length=14)
+    windows = make_features(100, length=12)
+    assert len(windows) > 160
     trainer = make_trainer(tmp_path, windows, metric="squad_v2")
-    held_out = set(trainer.learning.dataset["example_id"])
-    assert held_out.isdisjoint(trainer.train_dataset["example_id"])
+    names = trainer.learning.dataset["example_id"][:]
+    assert set(names).isdisjoint(trainer.train_dataset["example_id"])
+    assert len(set(names)) == 30  # the share of the questions, however many windows they have
+    learned, watched = (
+        {names[row] for row in rows} for rows in (trainer.learning._rows, trainer.learning._watched_rows)
+    )
+    assert learned.isdisjoint(watched) and len(watched) == 9
     assert {True, False} == set(trainer.learning.dataset["answerable"])
 
 

@@ -47,6 +47,21 @@ def test_probability_that_moves_to_the_gold_answer_never_costs_more(logarithms):
         assert (loss(features | {"start_log_probs": changed.log()}) <= before + 1e-6).all()
 
 
+@pytest.mark.parametrize("logarithms", [(1.0, -1.0, 0.0), (-1.0, 2.0, -1.0), (0.0, -2.0, 2.0)])
+def test_probability_that_moves_to_one_of_several_answers_never_costs_more(logarithms):
+    loss, features = with_costs(*logarithms), drawn(40)
+    features["gold_spans"] = features["gold_spans"].repeat(1, 3, 1)
+    features["gold_spans"][features["gold_spans"][:, 0, 0] > 0, 1] = torch.tensor([3, 3])
+    before, probabilities, golds = loss(features), features["start_log_probs"].exp(), features["gold_spans"][..., 0]
+    for gold in golds.split(1, 1):
+        for place in range(probabilities.shape[1]):
+            moved = 0.5 * probabilities[:, place : place + 1] * (golds != place).all(1, keepdim=True)
+            changed = probabilities.clone()
+            changed[:, place : place + 1] -= moved
+            changed = changed.scatter_add(1, gold, moved)
+            assert (loss(features | {"start_log_probs": changed.log()}) <= before + 1e-6).all()
+
+
 def test_the_gradient_is_right_and_finite_at_extremes():
     loss, features = with_costs(0.6, -0.8, 0.3).double(), drawn(6)
     start, end = (features[name].double().requires_grad_(True) for name in loss.scores)

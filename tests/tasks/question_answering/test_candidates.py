@@ -109,6 +109,16 @@ def test_texts_survive_as_bytes():
     assert from_bytes(as_bytes(["", ""])) == ["", ""]
 
 
+def test_a_batch_whose_answers_all_lie_behind_its_end_has_no_predictions():
+    windows = TOKENIZER(["which animals ?"] * 2, ["dog cat"] * 2, return_tensors="pt")
+    inputs = dict(windows) | {name: torch.full((2,), 50) for name in ("start_positions", "end_positions")}
+    model = warm_model().eval()
+    with torch.no_grad():
+        outputs = model(**windows)
+    found = QuestionAnsweringTask(model, TOKENIZER).predictions(outputs, inputs, 0)
+    assert len(found) == 0 and found.features["span_texts"].shape[0] == 0
+
+
 def test_predictions_without_spans_are_refused():
     features = drawn(30)
     with pytest.raises(ValueError, match=r"hold no \['spans', 'span_texts', 'window_ids'\].*collect them again"):

@@ -1,6 +1,7 @@
 """Mean IoU by name: the values of `evaluate`, for one group or for many at once, and batch by batch in the Trainer."""
 
 import time
+import tracemalloc
 
 import evaluate
 import numpy as np
@@ -131,6 +132,18 @@ def test_hundreds_of_candidates_take_well_under_a_second():
     started = time.process_time()
     metric(predictions, references, groups)
     assert time.process_time() - started < 1
+
+
+def test_images_that_are_drawn_many_times_are_counted_once():
+    draw = np.random.default_rng(0)
+    predictions, references = draw.integers(0, 11, (2, 200, 1024))
+    metric, groups = GroupMetric("mean_iou", options={"num_labels": 11}), draw.integers(0, 200, (51, 200))
+    tracemalloc.start()
+    scores = metric(predictions, references, groups)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24 < predictions[groups].nbytes / 4
+    assert scores[3] == pytest.approx(metric(predictions, references, groups[[3]])[0])
 
 
 @pytest.mark.parametrize("batches", [True, False])

@@ -293,6 +293,9 @@ def test_a_compute_loss_func_has_the_loss_of_the_trainer(small):
     batch = {name: small[name][:8] for name in small.column_names}
     loss = surrogate_loss_func(PixelCrossEntropy(), model)(model(batch["pixel_values"]), batch["labels"])
     torch.testing.assert_close(loss, model(**batch).loss)
+    assert (batch["labels"] == VOID).any()
+    with pytest.raises(ValueError, match="labels of 255 count for nothing, but a plain Trainer counts all.*by -100"):
+        surrogate_loss_func(PixelCrossEntropy(), model)(model(batch["pixel_values"]), batch["labels"], 2048)
 
 
 def test_predictions_of_any_data_are_collected(small, tmp_path):
