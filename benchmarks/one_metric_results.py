@@ -18,6 +18,8 @@ class Results:
         score: its name in the scores. Settings are chosen by it on validation, on the first seed.
         others: the names of other scores to show.
         by_class: the name of scores by class, if there are any.
+        lower_is_better: whether a lower score is better. A gain is how much lower it is, then.
+        bases: the names of the arms that continue with the loss before the switch. A gain is over the one of the row.
     """
 
     path: Path
@@ -26,6 +28,8 @@ class Results:
     score: str
     others: tuple[str, ...]
     by_class: str | None = None
+    lower_is_better: bool = False
+    bases: tuple[str, ...] = ("cross_entropy",)
 
     def __post_init__(self):
         self.runs = self._read()
@@ -42,7 +46,8 @@ class Results:
     def chosen(self, data: str, arm: str) -> dict | None:
         """The settings that are best on validation, on the first seed."""
         tried = [run for run in self.runs if _key(run)[:3] == (data, 0, arm)]
-        return max(tried, key=lambda run: run["validation"][self.score])["variant"] if tried else None
+        best = min if self.lower_is_better else max
+        return best(tried, key=lambda run: run["validation"][self.score])["variant"] if tried else None
 
     def of(self, data: str, arm: str) -> list[dict]:
         """The runs of an arm with the chosen settings, by seed."""
@@ -58,15 +63,17 @@ class Results:
         return rows
 
     def print_tables(self) -> None:
-        """The test scores of each arm, and its gain over cross-entropy on the same seeds with the standard error."""
+        """The test scores of each arm, and its gain over the loss before the switch on the same seeds with the standard
+        error."""
         print(f"| data | arm | seeds | {' | '.join((self.score, *self.others))} | gain | seconds | settings |")
         print("|---" * (7 + len(self.others)) + "|")
         for row in self.rows():
             arms = {arm["arm"]: arm for arm in row["arms"]}
+            base = next((arms[name] for name in self.bases if name in arms), None)
             for name, arm in arms.items():
                 parts = [f"{arm['mean']:.2f} ± {arm['sd']:.2f}"]
                 parts += [f"{statistics.mean(arm[part]):.2f}" for part in self.others]
-                parts += [_gain(arm, arms.get("cross_entropy")), f"{arm['seconds']:.0f}"]
+                parts += [_gain(arm, base, -1 if self.lower_is_better else 1), f"{arm['seconds']:.0f}"]
                 settings = ", ".join(f"{key} {value}" for key, value in arm["settings"].items())
                 print(f"| {row['data']} | {name} | {len(arm['seeds'])} | {' | '.join(parts)} | {settings} |")
         for row in self.rows() if self.by_class else ():
@@ -101,11 +108,11 @@ class Results:
         return json.loads(self.path.read_text())["runs"] if self.path.exists() else []
 
 
-def _gain(arm: dict, base: dict | None) -> str:
+def _gain(arm: dict, base: dict | None, sign: int) -> str:
     if base is None or base is arm:
         return ""
     theirs = dict(zip(base["seeds"], base["scores"], strict=True))
-    gains = [s - theirs[seed] for seed, s in zip(arm["seeds"], arm["scores"], strict=True) if seed in theirs]
+    gains = [sign * (s - theirs[seed]) for seed, s in zip(arm["seeds"], arm["scores"], strict=True) if seed in theirs]
     if len(gains) < 2:
         return f"{gains[0]:+.2f}" if gains else ""
     return f"{statistics.mean(gains):+.2f} ± {statistics.stdev(gains) / math.sqrt(len(gains)):.2f}"

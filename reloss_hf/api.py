@@ -17,6 +17,8 @@ from .tasks.classification.hand_made import (
     SoftF1Loss,
 )
 from .tasks.classification.losses import ClassCosts, ClassCrossEntropy, ClassLoss, ClassProbabilityCosts, SoftCounts
+from .tasks.ctc.collation import DataCollatorCTCWithPadding
+from .tasks.ctc.losses import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss, FrameLoss
 from .tasks.keypoints.evaluation import pose_compute_metrics
 from .tasks.keypoints.hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
 from .tasks.keypoints.heatmaps import decode_poses
@@ -63,6 +65,7 @@ from .tasks.token_classification.preparation import prepare_tagging_features, ta
 from .tasks.token_sequence.losses import (
     LogNgramSurrogate,
     MinimumRiskLoss,
+    MinimumWerLoss,
     NgramSurrogate,
     OwnOutputSurrogate,
     PrefixNgramSurrogate,
@@ -85,9 +88,15 @@ __all__ = [
     "ClassLoss",
     "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
+    "CtcCosts",
+    "CtcLoss",
+    "CtcNgramLoss",
+    "DataCollatorCTCWithPadding",
     "ExpectedF1Loss",
     "ExpectedMiss",
+    "ExpectedWerLoss",
     "FocalLoss",
+    "FrameLoss",
     "GatedSquaredError",
     "GroupMetric",
     "HardKeypointMining",
@@ -101,6 +110,7 @@ __all__ = [
     "LogNgramSurrogate",
     "LogitAdjustedCrossEntropy",
     "MinimumRiskLoss",
+    "MinimumWerLoss",
     "NgramSurrogate",
     "OutsideWeightedCrossEntropy",
     "OverlapSurrogate",

@@ -13,7 +13,7 @@ from .learning.metrics import LoadedGroupMetric
 from .learning.predictions import Predictions
 from .metrics import MetricLike
 from .report import LearningReport
-from .run.arguments import require_arguments, warn_of_incomparable_losses
+from .run.arguments import require_arguments, require_no_other_loss, warn_of_incomparable_losses
 from .run.first_batch import first_examples, task_of_inputs, without_our_columns
 from .run.learned import Learned, learn_here
 from .run.loss import Loss, surrogate_loss, whole_batch, with_loss
@@ -297,6 +297,8 @@ class ReLossMixin(SavingMixin):
 
     def _settle(self, task: type[Task], inputs: Any) -> None:
         """Set up what depends on the task and on inputs. Errors are found here, before the first step."""
+        if task.computes_base_loss:
+            require_no_other_loss(self.args, task.hand_made[0].base_loss_name, super().compute_loss)
         self._task = task(self.model, self.processing_class)
         self.data_collator = self.task.collator(self.data_collator)
         if inputs is None and task.learns_from_candidates(task.default_surrogate):

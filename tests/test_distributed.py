@@ -146,6 +146,8 @@ def test_there_is_one_progress_bar_and_one_writer(run):
         "learned_abstentions",
         "learned_poses",
         "hard_keypoints_of_poses",
+        "learned_ctc",
+        "ngrams_of_ctc",
     ],
 )
 def test_without_texts_two_processes_train_as_one_with_the_batch_split_into_four(run, name):

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
@@ -38,6 +39,31 @@ def warn_of_incomparable_losses(arguments: ReLossArguments) -> None:
             "metric_for_best_model=%r compares the loss before the switch with the surrogate after it: pass the "
             "name of a metric that compute_metrics returns",
             name,
+        )
+
+
+def require_no_other_loss(arguments: ReLossArguments, base_loss_name: str, compute_loss: Callable) -> None:
+    """Warn of a `compute_loss` that is never called, because the task computes the loss before the switch itself.
+
+    Args:
+        arguments: the training arguments.
+        base_loss_name: the name of the loss before the switch.
+        compute_loss: the method of the class that the trainer extends.
+
+    Raises:
+        ValueError: label smoothing is asked for, and this loss has none.
+    """
+    if arguments.label_smoothing_factor:
+        raise ValueError(
+            f"label_smoothing_factor={arguments.label_smoothing_factor} has no effect on the {base_loss_name} loss: "
+            "leave it at 0"
+        )
+    if compute_loss.__func__ is not Trainer.compute_loss:
+        logger.warning(
+            "%s is never called, because the loss before the switch is always %s for this model: override compute_loss "
+            "of the ReLoss trainer, and call super().compute_loss() in it",
+            compute_loss.__qualname__,
+            base_loss_name,
         )
 
 

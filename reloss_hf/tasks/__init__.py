@@ -9,6 +9,7 @@ from transformers.models.auto import modeling_auto
 from ..surrogate import SurrogateLoss
 from .base import Candidate, Inputs, NamedMetric, Task
 from .classification.task import ClassificationTask
+from .ctc.task import CtcTask
 from .keypoints.task import KeypointsTask
 from .models import class_names, is_known_as, model_and_wrapped
 from .question_answering.task import QuestionAnsweringTask
@@ -24,6 +25,7 @@ TASKS: tuple[type[Task], ...] = (
     TokenClassificationTask,
     SemanticSegmentationTask,
     KeypointsTask,
+    CtcTask,
 )
 
 # The classes of all models with a head that transformers knows.

@@ -77,6 +77,8 @@ class Task(ABC):
         default_surrogate: the class to learn if neither the user nor the metric names one.
         default_loss: the class of the loss after the switch if the user names no metric. It learns nothing.
         hand_made: the losses that a diagnosis compares; the first is the loss before the switch.
+        computes_base_loss: whether the task computes the loss before the switch itself. It then asks neither the model
+            for it nor the `compute_loss` of another trainer.
         metrics: the metrics that need no download, by name.
         group_size: how many examples the metric is computed on at once while a surrogate is learned.
         needs_processing_class: whether decoding predictions needs the processing class.
@@ -96,6 +98,7 @@ class Task(ABC):
     default_surrogate: ClassVar[type[SurrogateLoss]]
     default_loss: ClassVar[type[SurrogateLoss] | None]
     hand_made: ClassVar[tuple[type[SurrogateLoss], ...]]
+    computes_base_loss: ClassVar[bool] = False
     metrics: ClassVar[dict[str, NamedMetric]] = {}
     group_size: ClassVar[int] = 8
     needs_processing_class: ClassVar[bool] = True

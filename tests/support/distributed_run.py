@@ -18,6 +18,7 @@ import torch
 import toy_abstention
 import toy_pixels
 import toy_poses
+import toy_speech
 import toy_tags
 from forced import Forced
 from one_step import SURROGATES, flat, gradient
@@ -27,6 +28,7 @@ from toy_translation import build_toy_model, make_tokenizer, make_toy_data
 from transformers import DataCollatorForSeq2Seq
 
 from reloss_hf import (
+    CtcNgramLoss,
     HardKeypointMining,
     PixelJaccardLoss,
     Predictions,
@@ -93,8 +95,8 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of models of classes, tags, pixels and poses and of readers, on learned costs and on losses
-    that are written by hand. They train on global batches of 8."""
+    """Weights and costs of models of classes, tags, pixels, poses and speech and of readers, on learned costs and on
+    losses that are written by hand. They train on global batches of 8."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
         "learned": {"metric": recall_of_rare, "surrogate_dataset": make_rows(400, seed=7, several=True)},
@@ -110,6 +112,8 @@ def classified(folder):
             "surrogate_dataset": toy_poses.make_rows(60, seed=7),
         },
         "hard_keypoints_of_poses": {"surrogate": HardKeypointMining()},
+        "learned_ctc": {"metric": "wer", "surrogate_dataset": toy_speech.make_rows(40, seed=7)},
+        "ngrams_of_ctc": {"surrogate": CtcNgramLoss()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -122,6 +126,10 @@ def classified(folder):
         if "pixels" in name:
             rows = toy_pixels.make_scenes(100)
             trainer = toy_pixels.make_trainer(folder / name, rows, cls=Forced, arguments=arguments, **keywords)
+        elif "ctc" in name:
+            arguments |= {"max_steps": 6, "learning_rate": 0.05, "surrogate_group_size": 8, "surrogate_learn_again": 0}
+            speech = {"train": toy_speech.make_rows(60), "model": toy_speech.make_model(), "cls": Forced}
+            trainer = toy_speech.make_trainer(folder / name, arguments=arguments, **speech, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
         elif "abstentions" in name:

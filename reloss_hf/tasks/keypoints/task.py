@@ -42,6 +42,7 @@ class KeypointsTask(CandidateTask):
     default_surrogate = ExpectedMiss
     default_loss = None
     hand_made = (KeypointSquaredError, HeatmapCrossEntropy, HardKeypointMining, SoftArgmaxLoss)
+    computes_base_loss = True
     metrics: ClassVar = METRICS
     group_size = 32
     needs_processing_class = False

@@ -1,7 +1,7 @@
 """The own output of an encoder-decoder model: greedy, or sampled."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,8 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
 
     Args:
         outputs: outputs of the model for the batch. If they have the states of the encoder, it does not run again.
-        starts: the start token of each example, shape `(n, 1)`. It is put first if `generate` leaves it out.
+        starts: the start token of each example, and the prompt behind it, shape `(n, 1 + K)`. They are put first if
+            `generate` leaves them out.
     """
     model = extract_model_from_parallel(model)
     times = 1 if samples is None else samples
@@ -72,11 +73,25 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
     if states is not None:
         states = states.detach().repeat_interleave(times, 0)
         arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
+    if starts.shape[1] > 1:
+        arguments["decoder_input_ids"] = starts
     settings = _settings(model, inputs["labels"].shape[1] + _EXTRA_TOKENS, samples is not None)
     tokens = _generate_of(model)(**arguments, generation_config=settings)
     other = settings.decoder_start_token_id  # generate may start with another token than training
-    begins = (tokens[:, :1] == starts).all() or (other is not None and (tokens[:, 0] == other).all())
+    begins = (tokens[:, :1] == starts[:, :1]).all() or (other is not None and (tokens[:, 0] == other).all())
     return tokens if begins else torch.cat([starts, tokens], dim=1)
+
+
+def prompt_length(modules: Iterable[torch.nn.Module], tokenizer: Any, labels: Tensor) -> int:
+    """How many tokens in front of the labels tell Whisper what to do, such as the language and the task. The model is
+    trained on them, but it may be kept from generating them. 0 for other models, or without a tokenizer."""
+    if tokenizer is None or not any(isinstance(module, WhisperGenerationMixin) for module in modules):
+        return 0
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*tokenizer.all_special_ids, *(number for number, token in added.items() if token.special)}
+    special -= {tokenizer.eos_token_id}
+    in_prompt = torch.isin(labels, torch.tensor(sorted(special), device=labels.device)).cumprod(1)
+    return int(in_prompt.sum(1).min())
 
 
 def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:

@@ -14,12 +14,13 @@ prompt, so that position `t` is the `t`-th token of the target:
 | `sample_log_probs` | `(n, S)` | log-probability of each output sampled from the model |
 | `sample_mask` | `(n, S)` | the outputs that do not repeat an earlier one |
 | `sample_bleu` | `(n, S)` | sentence BLEU of each output, 0 to 1 |
+| `sample_errors` | `(n, S)` | word errors of each output, as a count |
 
 | loss | learned | reads | order of tokens matters |
 |---|---|---|---|
 | `TokenCrossEntropy` | nothing | target | no |
 | `TokenErrorProbability` | nothing | target | no |
-| `MinimumRiskLoss` | nothing | sampled outputs | yes |
+| `MinimumRiskLoss`, `MinimumWerLoss` | nothing | sampled outputs | yes |
 | `NgramSurrogate` | 5 numbers | target | yes |
 | `LogNgramSurrogate` | 6 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
@@ -112,8 +113,34 @@ class MinimumRiskLoss(TokenSurrogate):
         self.sharpness = sharpness
 
     def score(self, features: Features) -> Tensor:
-        scores = self.sharpness * features["sample_log_probs"].masked_fill(~features["sample_mask"], float("-inf"))
-        return (scores.softmax(1) * (1 - features["sample_bleu"])).sum(1)
+        return (self.probabilities(features) * (1 - features["sample_bleu"])).sum(1)
+
+    def probabilities(self, features: Features) -> Tensor:
+        """Of the distinct outputs, shape `(n, S)`."""
+        return (
+            (self.sharpness * features["sample_log_probs"]).masked_fill(~features["sample_mask"], -torch.inf).softmax(1)
+        )
+
+
+class MinimumWerLoss(MinimumRiskLoss):
+    """The expected word errors over a few outputs, for each token of the target: minimum word error rate training.
+
+    Args:
+        sharpness: the power of the probabilities.
+
+    References:
+        Prabhavalkar et al., *Minimum Word Error Rate Training for Attention-Based Sequence-to-Sequence Models*, ICASSP
+        2018.
+    """
+
+    reads = ("sample_log_probs", "sample_mask", "sample_errors", "target_mask")
+
+    def __init__(self, sharpness: float = 1.0):
+        super().__init__(sharpness)
+
+    def score(self, features: Features) -> Tensor:
+        errors = (self.probabilities(features) * features["sample_errors"]).sum(1)
+        return errors / features["target_mask"].sum(1).clamp(min=1)
 
 
 class NgramSurrogate(TokenSurrogate):

@@ -2,19 +2,28 @@
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics import BLEU
 from torch import Tensor
 from transformers import EncoderDecoderModel
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, NamedMetric, Task
-from ..models import class_names, is_one_of, loss_of, model_and_wrapped, named_outputs, prompt_has_logits, takes
+from ..base import Candidate, Inputs, Task
+from ..error_rates import ErrorRate
+from ..models import (
+    class_names,
+    is_known_as,
+    is_one_of,
+    loss_of,
+    model_and_wrapped,
+    named_outputs,
+    prompt_has_logits,
+    takes,
+)
 from .features import (
     aligned,
     first_equal,
@@ -27,14 +36,17 @@ from .features import (
     to_the_left,
     unpacked,
 )
-from .generation import decode, encoded_source, require_own_output
+from .generation import decode, encoded_source, prompt_length, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
+from .metrics import METRICS
 
 # The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
 _BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
+# Some of these generate, too, but what they generate are the classes of their frames.
+_CTC = class_names("MODEL_FOR_CTC_MAPPING_NAMES")
 _FAMILIAR = class_names("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
 # Decoder-only models of transformers whose loss does not shift the labels by one position.
 _UNSHIFTED = frozenset(
@@ -60,25 +72,12 @@ class TokenSequenceTask(Task):
     name = "token_sequence"
     does = "generates text"
     own_output = (
-        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu"
+        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu",
+        "sample_errors",
     )  # fmt: skip
     default_surrogate = default_loss = NgramSurrogate
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
-    metrics: ClassVar = {
-        # force: no warning about text that looks tokenised, because many early predictions do
-        "sacrebleu": NamedMetric(
-            partial(BLEU, force=True),
-            replaces_module=True,
-            options_of_module={"use_effective_order": "effective_order"},
-        ),
-        "chrf": NamedMetric(CHRF, replaces_module=True),
-        "ter": NamedMetric(
-            TER,
-            replaces_module=True,
-            lower_is_better=True,
-            options_of_module={"ignore_punct": "no_punct", "support_zh_ja_chars": "asian_support"},
-        ),
-    }
+    metrics: ClassVar = METRICS
     reads_logits_and_labels_alone = True
     labels = ("labels",)
     logits = ("logits",)
@@ -95,7 +94,7 @@ class TokenSequenceTask(Task):
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
-        return getattr(model, "can_generate", bool)()
+        return getattr(model, "can_generate", bool)() and not is_known_as(model, _CTC)
 
     @classmethod
     def fits(cls, outputs: Any, inputs: Inputs) -> bool:
@@ -165,8 +164,10 @@ class TokenSequenceTask(Task):
             features["target_classes"] = first_equal(tokens)
             hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
             features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+            for name in ("text_mask", "prefix_mask"):  # a prompt is given, so nothing in it can match
+                features[name][:, : self._prompt_length(tokens)] = False
         if "sample_log_probs" in reads:
-            features |= self._sample_features(model, outputs, inputs)
+            features |= self._sample_features(model, outputs, inputs, reads)
         return features
 
     def forced_predictions(
@@ -188,7 +189,7 @@ class TokenSequenceTask(Task):
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
         require_own_output(self.model, self.is_encoder_decoder)
-        if "sample_bleu" in reads:
+        if "sample_log_probs" in reads:
             self.require_tokenizer(self._given)
 
     @torch.no_grad()
@@ -215,9 +216,9 @@ class TokenSequenceTask(Task):
             )
 
     def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
-        """The model's own output, with the start token; see `decode`."""
+        """The model's own output, with the start token and the prompt; see `decode`."""
         self.require_generation()
-        starts = self._decoder_inputs(inputs["labels"])[:, :1]
+        starts = self._decoder_inputs(inputs["labels"])[:, : 1 + self._prompt_length(inputs["labels"])]
         return decode(model, outputs, inputs, starts, samples)
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
@@ -253,21 +254,29 @@ class TokenSequenceTask(Task):
         text = mask & ~self._is_end(labels)
         return to_the_left(mask, target_log_probs=log_probs, target_mask=mask, text_mask=text)
 
-    def _sample_features(self, model: torch.nn.Module, outputs: Any, inputs: Inputs) -> dict[str, Tensor]:
+    def _sample_features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
         rows = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
         rows = rows.masked_fill(~self._until_end(rows), -100)
         read = encoded_source(outputs, inputs, _SAMPLES)
         logits = self._logits(model(**read, decoder_input_ids=self._decoder_inputs(rows)))
         references = [text for text in self._decode(inputs["labels"]) for _ in range(_SAMPLES)]
-        bleu = [
-            _BLEU.sentence_score(*pair).score / 100 for pair in zip(self._decode(rows), zip(references), strict=True)
-        ]
+        pairs = list(zip(self._decode(rows), references, strict=True))
+        scores = {}
+        if "sample_bleu" in reads:
+            scores["sample_bleu"] = [_BLEU.sentence_score(text, [gold]).score / 100 for text, gold in pairs]
+        if "sample_errors" in reads:
+            scores["sample_errors"] = ErrorRate("word").edits_of_each(*zip(*pairs, strict=True))
         of_each = rows.view(-1, _SAMPLES, rows.shape[1])
         repeated = (of_each.unsqueeze(1) == of_each.unsqueeze(2)).all(-1).tril(-1).any(-1)
         return {
             "sample_log_probs": target_log_probs(logits, rows).sum(1).view(-1, _SAMPLES),
             "sample_mask": ~repeated,
-            "sample_bleu": torch.tensor(bleu, device=rows.device).view(-1, _SAMPLES),
+            **{
+                name: torch.tensor(values, dtype=torch.float, device=rows.device).view(-1, _SAMPLES)
+                for name, values in scores.items()
+            },
         }
 
     def _prefix_features(
@@ -278,6 +287,9 @@ class TokenSequenceTask(Task):
         wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
         log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
         return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
+
+    def _prompt_length(self, labels: Tensor) -> int:
+        return prompt_length(self._modules, self.processing_class, labels)
 
     def _is_end(self, tokens: Tensor) -> Tensor:
         settings = (getattr(m, "generation_config", None) for m in self._modules)

@@ -1,0 +1,275 @@
+"""Models of speech whose frames have one class each: CTC."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import default_data_collator
+
+from ...learning.metrics import LoadedGroupMetric
+from ...learning.predictions import Predictions
+from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
+from ..base import Candidate, Inputs, LossAndOutputs
+from ..error_rates import ERROR_RATES, ErrorRate
+from ..models import class_names, is_known_as, model_and_wrapped, named_outputs
+from ..same_examples import CandidateTask
+from .candidates import perturbed
+from .collation import DataCollatorCTCWithPadding
+from .decoding import blank_first, pieces_of, texts_of
+from .lattice import BLANK, best_path, collapsed, frames_needed, log_probabilities
+from .losses import CtcCosts, CtcLoss, CtcNgramLoss
+
+# The number of texts of an utterance that a loss on sampled texts compares.
+_SAMPLES = 8
+_ANY = 10**9  # frames
+_CLASSES = class_names("MODEL_FOR_CTC_MAPPING_NAMES")
+
+
+class CtcTask(CandidateTask):
+    """Speech recognition by CTC. Labels are the characters of the text, `(n, L)`, and a negative number behind them.
+    Logits are `(n, T, C)`, with a frame for some milliseconds of speech. See `lattice` for the features.
+
+    Predictions are the texts of the most probable classes of the frames. They are decoded by the tokens of the
+    tokenizer, without its special tokens.
+
+    In features the blank has changed places with class 0.
+    """
+
+    name = "ctc"
+    does = "gives each frame of speech a character"
+    default_surrogate = CtcCosts
+    default_loss = None
+    hand_made = (CtcLoss, CtcNgramLoss)
+    computes_base_loss = True
+    metrics: ClassVar = ERROR_RATES
+    group_size = 64
+    labels = ("labels",)
+    logits = ("logits",)
+
+    def __init__(self, model: torch.nn.Module, processing_class: Any):
+        super().__init__(model, processing_class)
+        modules = tuple(model_and_wrapped(model))
+        self._config = next((module.config for module in modules if hasattr(module, "config")), None)
+        self._frames_of = next(filter(None, map(_frames_of, modules)), None)
+        self._pieces: tuple[str, ...] = ()
+
+    @property
+    def base_loss_key(self) -> str:
+        return "ctc"
+
+    @classmethod
+    def handles(cls, model: torch.nn.Module) -> bool:
+        return is_known_as(model, _CLASSES)
+
+    @classmethod
+    def fits(cls, outputs: Any, inputs: Inputs) -> bool:
+        """Never, because outputs of other models have the same shapes."""
+        return False
+
+    def collator(self, data_collator: Callable) -> Callable:
+        """The Trainer's own collator pads nothing, so another takes its place if there is a processor."""
+        parts = all(hasattr(self._given, name) for name in ("feature_extractor", "tokenizer"))
+        return (
+            DataCollatorCTCWithPadding(self._given)
+            if parts and data_collator is default_data_collator
+            else data_collator
+        )
+
+    def require_labels(self, inputs: Inputs) -> None:
+        """Raises ValueError if the batch has no labels, or, in training, if a text is too long for its speech and the
+        model does not leave such examples out."""
+        if inputs.get("labels") is None:
+            raise ValueError(
+                f"the batch has no 'labels', only {sorted(inputs)}: name the column of the characters of the texts "
+                "'labels'"
+            )
+        if not self.model.training or self._frames_of is None or getattr(self._config, "ctc_zero_infinity", False):
+            return
+        needed, frames = frames_needed(self._labels(inputs)).cpu(), self._frames(inputs, _ANY).cpu()
+        short = (needed > frames).nonzero().flatten().tolist()
+        if short:
+            raise ValueError(
+                f"example {short[0]} of the batch has {int(frames[short[0]])} frames of speech, and its text needs "
+                f"{int(needed[short[0]])}, so its CTC loss is infinite: leave such examples out of the data, or set "
+                "model.config.ctc_zero_infinity=True, and the loss leaves them out"
+            )
+
+    def batch_size(self, inputs: Inputs) -> int:
+        return len(inputs["labels"])
+
+    def weight(self, inputs: Inputs) -> Tensor:
+        return (self._labels(inputs) > BLANK).sum(1).clamp(min=1).sum()
+
+    def meet(self, model: torch.nn.Module, inputs: Inputs) -> None:
+        if not self.has_met and inputs.get("labels") is not None:
+            classes, highest = getattr(self._config, "vocab_size", None), int(inputs["labels"].max())
+            if classes is not None and not max(highest, self._blank) < classes:
+                raise ValueError(
+                    f"the model has {classes} classes, but the labels go up to {highest} and the blank is "
+                    f"{self._blank}: load the model with vocab_size=len(tokenizer) and "
+                    "pad_token_id=tokenizer.pad_token_id"
+                )
+        super().meet(model, inputs)
+
+    def look_at(self, outputs: Any, inputs: Inputs) -> None:
+        """Read the tokens of the classes."""
+        logits, labels = named_outputs(outputs, self.logits)["logits"], inputs["labels"]
+        if logits.ndim != 3 or len(logits) != len(labels) or labels.ndim != 2:
+            raise ValueError(
+                f"logits of the shape {tuple(logits.shape)} do not fit labels of the shape {tuple(labels.shape)}: CTC "
+                "needs logits (n, T, C) for labels (n, L)"
+            )
+        if self.processing_class is None:
+            return
+        classes = logits.shape[2]
+        pieces = pieces_of(self.processing_class, classes)
+        own = texts_of(torch.where(labels == self._blank, -1, labels + 1), ["", *pieces])
+        kept = [[token for token in row if token >= 0 and token != self._blank] for row in labels.tolist()]
+        theirs = self.processing_class.batch_decode(kept, skip_special_tokens=True, **_plainly(self.processing_class))
+        if [text.split() for text in own] != [text.split() for text in theirs]:
+            wrong = next(pair for pair in zip(own, theirs, strict=True) if pair[0].split() != pair[1].split())
+            raise ValueError(
+                f"processing_class={type(self.processing_class).__name__} decodes labels as {wrong[1]!r}, but its "
+                f"tokens are {wrong[0]!r}: pass a tokenizer of characters, or of pieces that join to the text"
+            )
+        order = blank_first(classes, self._blank)
+        self._pieces = tuple(pieces[place] if place != self._blank else "" for place in order.tolist())
+
+    def fit(self, surrogate: SurrogateLoss, dataset: Any) -> None:
+        if "sample_labels" in surrogate.reads:
+            self.require_tokenizer(self._given)
+
+    def base_loss(
+        self, model_loss: Callable[[torch.nn.Module, Inputs], LossAndOutputs], model: torch.nn.Module, inputs: Inputs
+    ) -> LossAndOutputs:
+        """CTC, the mean over the characters of the micro-batch. The model's own loss is a sum, or a mean over
+        utterances, as `config.ctc_loss_reduction` says, so it is not used."""
+        outputs = self.with_logits(model, model(**self.without_labels(inputs)), inputs)
+        features = self.features(model, outputs, inputs, ())
+        return weighted_mean(CtcLoss.cross_entropy(features), CtcLoss.weights(features)), outputs
+
+    def features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        logits = named_outputs(outputs, self.logits)["logits"]
+        order = blank_first(logits.shape[2], self._blank).to(logits.device)
+        frames = self._frames(inputs, logits.shape[1])
+        features = {
+            "frame_logits": logits.float()[..., order],
+            "frame_mask": torch.arange(logits.shape[1], device=logits.device) < frames.unsqueeze(1),
+            "labels": self._labels(inputs),
+        }
+        return features | (self._samples(features) if "sample_labels" in reads else {})
+
+    def forced_predictions(
+        self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
+    ) -> Predictions:
+        features = self.features(self.model, outputs, inputs, ())
+        features = {name: value[: len(seeds)].detach().cpu() for name, value in features.items()}
+        predictions = self.decode(features, self._pieces).tolist()
+        references = texts_of(features["labels"], self._pieces)
+        parts = [
+            Predictions(features, predictions, references, torch.full((len(seeds),), candidate.id), self._pieces)
+            for candidate in candidates
+            if not candidate.corruption  # the learner perturbs these predictions itself
+        ]
+        return Predictions.concatenate(parts)
+
+    @staticmethod
+    def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
+        """The text of each utterance."""
+        return np.array(texts_of(best_path(features), names), dtype=object)
+
+    @staticmethod
+    def perturbed(
+        features: dict[str, Tensor],
+        count: int,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        names: Sequence[str] = (),
+    ) -> dict[str, Tensor]:
+        return perturbed(features, count, generator, strength)
+
+    @staticmethod
+    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
+        return cls()
+
+    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+    @staticmethod
+    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+    def label_table(self, dataset: Any) -> Tensor | None:
+        """None: a slice need not have all characters, because no cost is that of a character."""
+
+    def sample_pair(self) -> tuple[str, str]:
+        return ("a small text to score",) * 2
+
+    def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
+        right, wrong = self.sample_pair()[1], "other words"
+        texts = [*[right] * group_size, *[wrong] * group_size]
+        scores = metric(texts, [right] * len(texts), np.arange(len(texts)).reshape(2, -1))
+        if scores[0] == scores[1]:
+            raise ValueError(
+                f"the metric {metric.name!r} is {scores[0]} for right texts and for wrong ones, so it does not depend "
+                "on the predictions; pass another metric="
+            )
+
+    @property
+    def _blank(self) -> int:
+        """The class that is the blank. Models of CTC have it as their padding, or by a name of its own."""
+        own = getattr(self._config, "blank_token_id", None)
+        return own if own is not None else getattr(self._config, "pad_token_id", None) or 0
+
+    def _labels(self, inputs: Inputs) -> Tensor:
+        """The labels with the blank and class 0 in each other's place, and -100 for what is no character."""
+        labels = inputs["labels"]
+        known = (labels >= 0) & (labels != self._blank)
+        return torch.where(labels == BLANK, self._blank, labels).masked_fill(~known, -100)
+
+    def _frames(self, inputs: Inputs, most: int) -> Tensor:
+        """How many frames each utterance has, shape `(n,)`; at most `most`, those of the longest."""
+        speech = next(inputs[name] for name in ("input_values", "input_features", *inputs) if name in inputs)
+        mask = inputs.get("attention_mask")
+        lengths = torch.full((len(speech),), speech.shape[1], device=speech.device) if mask is None else mask.sum(-1)
+        if self._frames_of is None:
+            return torch.full_like(lengths, most)
+        return self._frames_of(lengths).long().clamp(max=most)
+
+    @torch.no_grad()
+    def _samples(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The best path and paths drawn from the model, as texts, and their word errors."""
+        probs, mask = log_probabilities(features).exp(), features["frame_mask"]
+        drawn = torch.multinomial(probs.flatten(0, 1), _SAMPLES - 1, replacement=True).view(*mask.shape, -1)
+        paths = torch.cat([probs.argmax(-1, keepdim=True), drawn], dim=2).transpose(1, 2)
+        texts = collapsed(paths, mask.unsqueeze(1))
+        texts = texts[..., : max(1, int((texts > BLANK).sum(-1).max()))]
+        same = (texts.unsqueeze(1) == texts.unsqueeze(2)).all(-1)
+        said = [text for text in texts_of(features["labels"], self._pieces) for _ in range(_SAMPLES)]
+        errors = ErrorRate("word").edits_of_each(texts_of(texts.flatten(0, 1), self._pieces), said)
+        return {
+            "sample_labels": texts,
+            "sample_mask": ~same.tril(-1).any(-1),
+            "sample_errors": torch.tensor(errors, dtype=torch.float, device=texts.device).view(texts.shape[:2]),
+        }
+
+
+def _frames_of(module: torch.nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """The function of a model that tells the number of frames from the length of its input."""
+    return next(
+        (
+            getattr(module, name)
+            for name in ("_get_feat_extract_output_lengths", "_get_subsampling_output_length")
+            if hasattr(module, name)
+        ),
+        None,
+    )
+
+
+def _plainly(tokenizer: Any) -> dict[str, bool]:
+    """The argument of tokenizers of CTC that keeps repeated characters of labels."""
+    return {"group_tokens": False} if getattr(tokenizer, "word_delimiter_token", None) is not None else {}

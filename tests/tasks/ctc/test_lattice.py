@@ -1,0 +1,178 @@
+"""What is computed under the CTC lattice equals what the sum over all paths gives."""
+
+import itertools
+
+import pytest
+import torch
+
+from reloss_hf import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss
+from reloss_hf.tasks.ctc.candidates import perturbed
+from reloss_hf.tasks.ctc.lattice import (
+    alignment,
+    best_path,
+    collapsed,
+    emissions,
+    frames_needed,
+    log_probabilities,
+    pair_counts,
+    text_loss,
+)
+
+FRAMES, CLASSES = 5, 3
+
+
+def make_features(seed=0, labels=((1, 2, 2), (1, -100, -100)), frames=(5, 4)):
+    torch.manual_seed(seed)
+    mask = torch.arange(FRAMES) < torch.tensor(frames).unsqueeze(1)
+    logits = 2 * torch.randn(len(frames), FRAMES, CLASSES)
+    return {"frame_logits": logits, "frame_mask": mask, "labels": torch.tensor(labels)}
+
+
+def paths(features, row):
+    """All paths of an utterance: their text, their probability and their classes."""
+    frames = int(features["frame_mask"][row].sum())
+    probs = features["frame_logits"][row].softmax(-1)
+    for path in itertools.product(range(CLASSES), repeat=frames):
+        text = [c for c, before in zip(path, (0, *path), strict=False) if c not in (0, before)]
+        yield text, torch.stack([probs[t, c] for t, c in enumerate(path)]).prod(), path
+
+
+def target(features, row):
+    return [c for c in features["labels"][row].tolist() if c > 0]
+
+
+def test_the_loss_of_a_text_is_the_sum_over_its_paths():
+    features = make_features()
+    for row in range(2):
+        total = sum(p for text, p, _ in paths(features, row) if text == target(features, row))
+        torch.testing.assert_close(text_loss(features)[row], -total.log())
+    torch.testing.assert_close(CtcLoss()(features), text_loss(features) / torch.tensor([3.0, 1.0]))
+
+
+def test_the_alignment_is_the_share_of_the_paths_of_the_target():
+    features = make_features()
+    found = alignment(features)
+    for row in range(2):
+        expected, total = torch.zeros(FRAMES, CLASSES), 0
+        for text, p, path in paths(features, row):
+            if text == target(features, row):
+                total += p
+                for t, c in enumerate(path):
+                    expected[t, c] += p
+        torch.testing.assert_close(found[row], expected / total, atol=1e-5, rtol=1e-4)
+
+
+def test_expected_counts_are_means_over_the_paths():
+    features = make_features(labels=((1, 2, 2, 1),) * 2)
+    ends = torch.tensor([0.0, -torch.inf, -torch.inf])
+    log_probs = torch.where(features["frame_mask"].unsqueeze(2), log_probabilities(features), ends)
+    singles, pairs = emissions(log_probs).sum(1), pair_counts(log_probs, features["labels"])
+    for row in range(2):
+        expected, of_pairs = torch.zeros(CLASSES), torch.zeros(3)
+        for text, p, _ in paths(features, row):
+            for c in text:
+                expected[c] += p
+            for place, pair in enumerate(((1, 2), (2, 2), (2, 1))):
+                of_pairs[place] += p * sum(pair == both for both in itertools.pairwise(text))
+        torch.testing.assert_close(singles[row, 1:], expected[1:])
+        torch.testing.assert_close(pairs[row], of_pairs)
+
+
+def test_the_best_path_is_collapsed():
+    path = torch.tensor([[1, 1, 0, 1, 2], [0, 2, 2, 0, 1]])
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    assert collapsed(path, mask).tolist() == [[1, 1, 2, 0, 0], [2, 0, 0, 0, 0]]
+    logits = torch.nn.functional.one_hot(path, CLASSES).float()
+    assert best_path({"frame_logits": logits, "frame_mask": mask}).equal(collapsed(path, mask))
+
+
+def test_equal_neighbours_need_a_blank_between():
+    assert frames_needed(torch.tensor([[1, 2, 2, -100], [1, -100, -100, -100]])).tolist() == [4, 1]
+
+
+def test_expected_errors_are_those_of_the_frames():
+    features = make_features(labels=((1, -100, -100),), frames=(5,))
+    wanted, probs = alignment(features)[0], features["frame_logits"][0].softmax(-1)
+    deleted = (wanted[:, 1:].sum(1) * probs[:, 0]).sum()
+    substituted = (wanted[:, 1] * probs[:, 2] + wanted[:, 2] * probs[:, 1]).sum()
+    inserted = (wanted[:, 0] * probs[:, 1:].sum(1)).sum()
+    expected = torch.stack([CtcLoss()(features)[0], deleted, substituted, inserted])
+    torch.testing.assert_close(CtcCosts().statistics(features)[0], expected)
+
+
+def sampled(features):
+    samples = {
+        "sample_labels": torch.tensor([[[1, 2, 2], [1, 2, 0], [1, 2, 2]]] * 2),
+        "sample_mask": torch.tensor([[True, True, False]] * 2),
+        "sample_errors": torch.tensor([[0.0, 1.0, 0.0]] * 2),
+    }
+    return features | samples
+
+
+def test_expected_word_errors_weigh_distinct_texts_by_their_probability():
+    features = sampled(make_features())
+    right, wrong = (
+        torch.stack([sum(p for text, p, _ in paths(features, row) if text == wanted) for row in range(2)])
+        for wanted in ([1, 2, 2], [1, 2])
+    )
+    expected = wrong / (right + wrong) / torch.tensor([3, 1])
+    torch.testing.assert_close(ExpectedWerLoss()(features), expected)
+
+
+LOSSES = [CtcLoss, CtcCosts, CtcNgramLoss, ExpectedWerLoss]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_behind_the_end_changes_nothing(loss):
+    features = sampled(make_features())
+    other = features["frame_logits"] + 9 * torch.randn(2, FRAMES, CLASSES) * ~features["frame_mask"].unsqueeze(2)
+    longer = torch.nn.functional.pad(features["labels"], (0, 2), value=-100)
+    changed = loss()(features | {"frame_logits": other, "labels": longer})
+    torch.testing.assert_close(loss()(features), changed)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_extreme_logits_and_texts_without_enough_frames_have_finite_losses(loss, dtype):
+    logits = torch.tensor([-1e4, 0.0, 1e4]).repeat(2, FRAMES, 1).to(dtype)
+    logits[0, 0, 1] = -torch.inf
+    features = sampled(make_features(labels=((1, 2, 2, 1, 1), (2, 2, 2, 2, 2))) | {"frame_logits": logits})
+    features["frame_logits"].requires_grad_(True)
+    losses = loss()(features)
+    assert losses.dtype == torch.float32 and losses.isfinite().all()
+    (slope,) = torch.autograd.grad(losses.sum(), features["frame_logits"])
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [CtcLoss, CtcNgramLoss, ExpectedWerLoss])  # the alignment of CtcCosts has no gradient
+def test_slopes_are_those_of_small_differences(loss):
+    features = sampled(make_features())
+    logits = features["frame_logits"].requires_grad_(True)
+    (slope,) = torch.autograd.grad(loss()(features).sum(), logits)
+    direction = torch.randn_like(logits)
+    up, down = (
+        loss()(features | {"frame_logits": logits.detach() + sign * 1e-2 * direction}).sum() for sign in (1, -1)
+    )
+    torch.testing.assert_close((up - down) / 2e-2, (slope * direction).sum(), rtol=2e-2, atol=2e-3)
+
+
+def test_a_higher_probability_of_what_the_alignment_wants_never_costs_more():
+    loss = CtcCosts()
+    loss.log_costs.data = torch.randn(4)
+    features = make_features(labels=((1, 2, 2),), frames=(4,))  # one path alone
+    wanted = alignment(features)
+    logits = features["frame_logits"].clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(loss(features | {"frame_logits": logits}).sum(), logits)
+    certain = wanted > 0.999
+    assert certain.sum() == 4 and (slope[certain] < 0).all()
+
+
+def test_candidates_are_other_texts_of_the_same_utterances():
+    features = make_features(frames=(4, 3))
+    copies = perturbed(features, 50, torch.Generator().manual_seed(0))
+    assert copies["frame_logits"].shape == (100, 4, CLASSES)
+    assert copies["labels"].view(50, 2, -1).eq(features["labels"]).all()
+    texts = best_path(copies).view(50, 2, -1)
+    assert len({tuple(text) for text in texts[:, 0].tolist()}) > 2
+    again = perturbed(features, 50, torch.Generator().manual_seed(0))
+    assert copies["frame_logits"].equal(again["frame_logits"])
