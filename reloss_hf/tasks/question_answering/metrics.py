@@ -1,4 +1,5 @@
-"""The metrics of questions that need no download: SQuAD's, with the options, defaults and results of `evaluate`."""
+"""The metrics of questions that need no download: SQuAD's, with the options, defaults and results of `evaluate`. The
+scores at the best threshold are missing, because they do not depend on when a model abstains."""
 
 from functools import lru_cache
 from typing import Any

@@ -205,12 +205,14 @@ class QuestionAnsweringTask(CandidateTask):
         return as_prediction("sample", "a small answer"), as_reference("sample", ["a small answer"], [0])
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
-        super().try_metric(metric, dataset, group_size)
-        prediction, reference = as_prediction("sample", ""), as_reference("sample", [], [])
+        """On questions with and without an answer. If the metric cannot score these, on questions with one."""
+        pairs = [self.sample_pair(), (as_prediction("other", ""), as_reference("other", [], []))]
+        predictions, references = zip(*pairs * max(1, group_size // 2), strict=True)
         try:
-            metric([prediction] * group_size, [reference] * group_size, [range(group_size)])
+            metric(predictions, references, [range(len(predictions))])
         except RuntimeError:
             self.scores_null = False
+            super().try_metric(metric, dataset, group_size)
         answerable = isinstance(dataset, datasets.Dataset) and "answerable" in dataset.column_names
         if answerable and not self.scores_null and not all(dataset["answerable"]):
             raise ValueError(

@@ -192,6 +192,13 @@ def test_a_model_that_cannot_abstain_does_no_harm(tmp_path):
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 
 
+@pytest.mark.parametrize("key", ["NoAns_f1", "HasAns_exact", "exact"])
+def test_the_score_of_one_kind_of_question_can_be_learned(small, tmp_path, key):
+    trainer = make_trainer(tmp_path, small, arguments={"max_steps": 5}, metric="squad_v2", metric_key=key)
+    trainer.train()
+    assert type(trainer.surrogate) is AbstentionCosts and trainer.surrogate_report.metric == f"squad_v2:{key}"
+
+
 BAD = [
     (0.0, {"metric": "squad_v2"}, "36 have an answer and 0 have none, so they cannot tell when to abstain: .*'squad'"),
     (1.0, {"metric": "squad_v2"}, "0 have an answer and 36 have none, so they cannot tell when to abstain"),
