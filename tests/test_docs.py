@@ -36,6 +36,7 @@ from reloss_hf import (
     collect_predictions,
     prepare_pose_features,
 )
+from reloss_hf.learning.candidates import CandidateLearner
 
 README, INDEX = ROOT / "README.md", ROOT / "docs" / "README.md"
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
@@ -67,6 +68,9 @@ def folder(hub, tmp_path, monkeypatch):
     for name, value in hub.environment.items() | {("HF_TOKEN", TOKEN)}:
         monkeypatch.setenv(name, value)
     huggingface_hub.close_session()  # one that was opened before may take the way through a proxy
+    few = {"sets": 3, "candidates": 12, "steps": 50}
+    for name, value in few.items():
+        monkeypatch.setitem(CandidateLearner.__init__.__kwdefaults__, name, value)
     (tmp_path / "page").mkdir()
     monkeypatch.chdir(tmp_path / "page")
     yield tmp_path / "page"
