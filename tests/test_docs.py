@@ -153,7 +153,7 @@ def which_loss(folder, translation, monkeypatch):
     pixels = {"segmenter": toy_pixels.make_convolutions(), "scenes": toy_pixels.make_scenes(200)}
     persons = prepare_pose_features(toy_poses.make_persons(200), toy_poses.make_processor())
     poses = {"pose_model": toy_poses.make_vitpose(17), "persons": persons}
-    speech = {"recogniser": toy_speech.make_model(), "speech": toy_speech.make_rows(200)}
+    speech = {"recogniser": toy_speech.make_model(), "speech": toy_speech.make_rows(200, words=1)}
     speech |= {"speech_processor": toy_speech.make_processor(folder)}
     tokenizers = {"text_tokenizer": translation["tokenizer"], "tag_tokenizer": toy_tags.make_tokenizer()}
     return translation | classes | tags | pixels | poses | speech | tokenizers
