@@ -68,9 +68,6 @@ def folder(hub, tmp_path, monkeypatch):
     for name, value in hub.environment.items() | {("HF_TOKEN", TOKEN)}:
         monkeypatch.setenv(name, value)
     huggingface_hub.close_session()  # one that was opened before may take the way through a proxy
-    few = {"sets": 3, "candidates": 12, "steps": 50}
-    for name, value in few.items():
-        monkeypatch.setitem(CandidateLearner.__init__.__kwdefaults__, name, value)
     (tmp_path / "page").mkdir()
     monkeypatch.chdir(tmp_path / "page")
     yield tmp_path / "page"
@@ -145,6 +142,8 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
 
 @pytest.fixture
 def which_loss(folder, translation, monkeypatch):
+    for name, value in {"sets": 3, "candidates": 12, "steps": 50}.items():
+        monkeypatch.setitem(CandidateLearner.__init__.__kwdefaults__, name, value)
     NgramSurrogate().save_pretrained("out/surrogate")
     monkeypatch.setattr(evaluate, "load", {"sacrebleu": SacrebleuModule()}.__getitem__)
     classes = {"classifier": toy_classes.make_model(), "texts": toy_classes.make_rows(600)}
