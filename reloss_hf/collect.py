@@ -5,7 +5,6 @@ from typing import Any
 import torch
 
 from .learning.predictions import Predictions
-from .tasks import Candidate, CandidateTask
 from .trainer import ReLossMixin
 
 
@@ -33,10 +32,6 @@ def collect_predictions(trainer: ReLossMixin, dataset: Any, candidate: int = 0) 
         trainer._require_task(model, inputs)
         trainer.task.require_labels(inputs)
         outputs = trainer.task.with_logits(model, model(**trainer.task.without_labels(inputs)), inputs)
-        if isinstance(trainer.task, CandidateTask):
-            parts.append(trainer.task.predictions(outputs, inputs, candidate))
-        else:
-            seeds = range(trainer.task.batch_size(inputs))
-            parts.append(trainer.task.forced_predictions(outputs, inputs, [Candidate(candidate)], seeds))
+        parts.append(trainer.task.predictions(outputs, inputs, candidate))
     model.train(training)
     return Predictions.concatenate(parts)

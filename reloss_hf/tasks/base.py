@@ -298,6 +298,16 @@ class Task(ABC):
         """Predictions of the first `len(seeds)` examples from the given outputs, without a further forward pass, by one
         candidate after the other. Draw random corruptions from `uniform_draws(seeds, ...)`."""
 
+    def predictions(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        """The model's own predictions of a batch, with all features that learning reads.
+
+        Args:
+            outputs: the outputs of the model.
+            inputs: the batch.
+            number: the number of the candidate.
+        """
+        return self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
+
     def generated_predictions(
         self, model: torch.nn.Module, inputs: Inputs, candidate: Candidate, reads: tuple[str, ...]
     ) -> Predictions:

@@ -14,7 +14,7 @@ from ..classes.soft_counts import LearnedCounts
 from ..learning.predictions import Predictions
 from ..surrogate import CountedLoss, SurrogateLoss
 from .base import Candidate, Inputs
-from .same_examples import CandidateTask
+from .same_examples import CandidateTask, of_candidates
 
 
 class DecisionTask(CandidateTask):
@@ -64,13 +64,10 @@ class DecisionTask(CandidateTask):
         self, outputs: Any, inputs: Inputs, candidates: Sequence[Candidate], seeds: Sequence[int]
     ) -> Predictions:
         features = self.kept(outputs, inputs, seeds)
-        predictions, references = self.decode(features, self.names).tolist(), self.references(features)
-        parts = [
-            Predictions(features, predictions, references, torch.full((len(references),), candidate.id), self.names)
-            for candidate in candidates
-            if not candidate.corruption  # the learner perturbs these predictions itself
-        ]
-        return Predictions.concatenate(parts)
+        references = self.references(features)
+        of_none = torch.zeros(len(references), dtype=torch.long)
+        predictions = Predictions(features, self.decode(features, self.names).tolist(), references, of_none, self.names)
+        return of_candidates(predictions, candidates)
 
     @abstractmethod
     def kept(self, outputs: Any, inputs: Inputs, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -84,13 +81,6 @@ class DecisionTask(CandidateTask):
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         return cls(classes=features["logits"].shape[-1]) if issubclass(cls, ErrorCosts | LearnedCounts) else cls()
-
-    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
-    @staticmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
 
     @classmethod
     def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:

@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import datasets
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..learning.predictions import Predictions
 from ..surrogate import CountedLoss, SurrogateLoss
-from .base import Candidate, Inputs, Task
+from .base import Candidate, Task
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +35,6 @@ class CandidateTask(Task):
     def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
         """True, unless a task says otherwise."""
         return True
-
-    def predictions(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
-        """The model's own predictions of a batch, with all features that `perturbed` and `decode` read.
-
-        Args:
-            outputs: the outputs of the model.
-            inputs: the batch.
-            number: the number of the candidate.
-        """
-        return self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
 
     @staticmethod
     @abstractmethod
@@ -67,15 +58,15 @@ class CandidateTask(Task):
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         """A new surrogate to learn, built for such features."""
 
-    @abstractmethod
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a metric while a surrogate is learned: the given ones, and those that must be the same in all
-        groups, such as the set of classes."""
+        groups, such as the set of classes. No others, unless a task says otherwise."""
+        return options
 
     @staticmethod
-    @abstractmethod
     def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The same options, from the features of predictions instead of the model."""
+        return options
 
     def held_out(self, dataset: Any) -> Any:
         """A slice of the training data as it is read to learn from, without what only training does to it."""
@@ -105,3 +96,14 @@ class CandidateTask(Task):
         names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
         column = next((name for name in self.label_columns if name in names), None)
         return None if column is None else dataset.with_format(None)[column][:]
+
+
+def of_candidates(predictions: Predictions, candidates: Sequence[Candidate]) -> Predictions:
+    """The predictions as those of one candidate after the other. Corruptions are left out, because the learner perturbs
+    predictions itself."""
+    parts = [
+        replace(predictions, candidates=torch.full((len(predictions),), candidate.id))
+        for candidate in candidates
+        if not candidate.corruption
+    ]
+    return Predictions.concatenate(parts)

@@ -14,7 +14,7 @@ from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
 from ..base import Candidate, Inputs, LossAndOutputs
 from ..error_rates import ERROR_RATES, ErrorRate
 from ..models import class_names, is_known_as, model_and_wrapped, named_outputs
-from ..same_examples import CandidateTask
+from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .collation import DataCollatorCTCWithPadding
 from .decoding import blank_first, pieces_of, texts_of
@@ -168,14 +168,12 @@ class CtcTask(CandidateTask):
     ) -> Predictions:
         features = self.features(self.model, outputs, inputs, ())
         features = {name: value[: len(seeds)].detach().cpu() for name, value in features.items()}
-        predictions = self.decode(features, self._pieces).tolist()
         references = texts_of(features["labels"], self._pieces)
-        parts = [
-            Predictions(features, predictions, references, torch.full((len(seeds),), candidate.id), self._pieces)
-            for candidate in candidates
-            if not candidate.corruption  # the learner perturbs these predictions itself
-        ]
-        return Predictions.concatenate(parts)
+        of_none = torch.zeros(len(references), dtype=torch.long)
+        predictions = Predictions(
+            features, self.decode(features, self._pieces).tolist(), references, of_none, self._pieces
+        )
+        return of_candidates(predictions, candidates)
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
@@ -195,13 +193,6 @@ class CtcTask(CandidateTask):
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         return cls()
-
-    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
-    @staticmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
 
     def label_table(self, dataset: Any) -> Tensor | None:
         """None: a slice need not have all characters, because no cost is that of a character."""

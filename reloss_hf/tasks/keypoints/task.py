@@ -14,7 +14,7 @@ from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
 from ..base import Candidate, Inputs
 from ..models import as_in_evaluation, is_known_as, named_outputs
-from ..same_examples import CandidateTask
+from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
 from .heatmaps import decode_poses, peaks, pixels_of_heatmap
@@ -44,6 +44,7 @@ class KeypointsTask(CandidateTask):
     hand_made = (KeypointSquaredError, HeatmapCrossEntropy, HardKeypointMining, SoftArgmaxLoss)
     computes_base_loss = True
     metrics: ClassVar = METRICS
+    perturbed = staticmethod(perturbed)
     group_size = 32
     needs_processing_class = False
     labels = ("keypoints", "visible")
@@ -159,18 +160,7 @@ class KeypointsTask(CandidateTask):
             torch.zeros(len(references), dtype=torch.long),
             self.names,
         ).select(kept)
-        parts = [
-            Predictions(
-                predictions.features,
-                predictions.predictions,
-                predictions.references,
-                torch.full((len(predictions),), candidate.id),
-                self.names,
-            )
-            for candidate in candidates
-            if not candidate.corruption  # the learner perturbs these predictions itself
-        ]
-        return Predictions.concatenate(parts)
+        return of_candidates(predictions, candidates)
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
@@ -179,26 +169,9 @@ class KeypointsTask(CandidateTask):
         return (peaks(features["heatmaps"]) * scale.unsqueeze(1)).float().numpy()
 
     @staticmethod
-    def perturbed(
-        features: dict[str, Tensor],
-        count: int,
-        generator: torch.Generator,
-        strength: float = 1.0,
-        names: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
-        return perturbed(features, count, generator, strength, names)
-
-    @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         joints = features["heatmaps"].shape[1]
         return cls(joints=joints) if issubclass(cls, ExpectedMiss | GatedSquaredError) else cls()
-
-    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
-    @staticmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
 
     def held_out(self, dataset: Any) -> Any:
         """Without random changes of the images."""

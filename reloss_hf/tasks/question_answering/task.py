@@ -161,13 +161,6 @@ class QuestionAnsweringTask(CandidateTask):
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         return cls()
 
-    def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
-    @staticmethod
-    def metric_options_of(features: dict[str, Tensor], metric: Any, options: dict[str, Any]) -> dict[str, Any]:
-        return options
-
     def label_table(self, dataset: Any) -> Tensor | None:
         """Whether each question has an answer, and whether it has none."""
         labels = self.column_of_labels(dataset)
