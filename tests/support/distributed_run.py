@@ -131,7 +131,7 @@ def classified(folder):
             speech = {"train": toy_speech.make_rows(60), "model": toy_speech.make_model(), "cls": Forced}
             trainer = toy_speech.make_trainer(folder / name, arguments=arguments, **speech, **keywords)
         elif "tags" in name:
-            trainer = toy_tags.make_trainer(folder / name, arguments=arguments, **keywords)
+            trainer = toy_tags.make_trainer(folder / name, cls=Forced, arguments=arguments, **keywords)
         elif "abstentions" in name:
             equal = [row for row in toy_abstention.make_features(600) if len(row["input_ids"]) == 14][:64]
             arguments |= {"learning_rate": 0.1}
@@ -141,7 +141,7 @@ def classified(folder):
             trainer = toy_poses.make_trainer(folder / name, rows, cls=toy_poses.Forced, arguments=arguments, **keywords)
         else:
             several = {"several": True, "model": Bag(several=True)}
-            trainer = make_trainer(folder / name, arguments=arguments, **several, **keywords)
+            trainer = make_trainer(folder / name, cls=Forced, arguments=arguments, **several, **keywords)
         trainer.train()
         found[name] = {
             "weights": flat(trainer.model).tolist(),

@@ -6,6 +6,7 @@ import datasets
 import torch
 from forced import Forced
 from toy_questions import make_examples, make_model, make_tokenizer
+from toy_training import learning_less
 
 from reloss_hf import Predictions, ReLossTrainingArguments, prepare_features
 
@@ -52,13 +53,14 @@ def make_trainer(folder, train=None, model=None, cls=Forced, arguments=None, **k
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    return cls(
+    trainer = cls(
         model=model or warm_model(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
         train_dataset=make_features(200) if train is None else train,
         processing_class=TOKENIZER,
         **keywords,
     )
+    return learning_less(trainer)
 
 
 def drawn(count=600, seed=0, offset=0.0, length=12):

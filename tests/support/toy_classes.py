@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from toy_training import learning_less
 from transformers import BertConfig, BertForSequenceClassification
 
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments
@@ -77,12 +78,13 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
     }
     if several and model is None:
         model = make_model(problem_type="multi_label_classification")
-    return cls(
+    trainer = cls(
         model=model or make_model(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
         train_dataset=make_rows(1200, several=several) if train is None else train,
         **keywords,
     )
+    return learning_less(trainer)
 
 
 def weights_of(trainer):

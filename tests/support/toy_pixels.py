@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
+from toy_training import learning_less
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
@@ -101,7 +102,7 @@ def make_model(seed=0, names=NAMES, cls=Segformer, **changes):
 
 
 def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=None, **keywords):
-    """60 steps, on a surrogate from step 30 on. A surrogate is learned from few candidates."""
+    """60 steps, on a surrogate from step 30 on."""
     settings = {
         "output_dir": str(folder),
         "max_steps": 60,
@@ -122,9 +123,7 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
         train_dataset=make_scenes(200) if train is None else train,
         **keywords,
     )
-    if trainer.learner is not None:
-        trainer.learner.sets, trainer.learner.candidates = 8, 24
-    return trainer
+    return learning_less(trainer)
 
 
 def weights_of(trainer):

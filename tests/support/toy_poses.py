@@ -105,12 +105,11 @@ class Dots(nn.Module):
 
 
 class Forced(forced.Forced):
-    """Learns in short, too."""
+    """Does not look at the metric, either."""
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         if self.learner is not None:
-            self.learner.sets, self.learner.candidates, self.learner.steps = 3, 8, 25
             self.learning._look = lambda *arguments, **keywords: None
 
 

@@ -6,6 +6,7 @@ import random
 import datasets
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from toy_training import learning_less
 from transformers import (
     BertConfig,
     BertForTokenClassification,
@@ -104,13 +105,14 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    return cls(
+    trainer = cls(
         model=model or make_model(),
         args=ReLossTrainingArguments(**settings | (arguments or {})),
         train_dataset=make_features(1200) if train is None else train,
         processing_class=make_tokenizer(),
         **keywords,
     )
+    return learning_less(trainer)
 
 
 def weights_of(trainer):

@@ -12,6 +12,7 @@ from reloss_hf import (
     ReLossTrainingArguments,
     TokenSurrogate,
 )
+from reloss_hf.learning.candidates import CandidateLearner
 
 
 def last_word_accuracy(predictions, references):
@@ -34,10 +35,13 @@ class LastTokensSurrogate(TokenSurrogate):
         return 1 - (softplus(self.sharpness) * chosen.sum(0)).exp() * mask.any(1)
 
 
-def learning_less(trainer, groups=512, steps=100):
-    """The trainer, which learns from fewer groups in fewer steps, if it learns at all: so much is enough for toys."""
-    if trainer.learner is not None:
-        trainer.learner.groups, trainer.learner.steps = groups, steps
+def learning_less(trainer, groups=512, steps=100, sets=8, candidates=24):
+    """The trainer, which learns from fewer groups or sets in fewer steps, if it learns at all: enough for toys."""
+    learner = trainer.learner
+    if isinstance(learner, CandidateLearner):
+        learner.sets, learner.candidates, learner.steps = sets, candidates, steps
+    elif learner is not None:
+        learner.groups, learner.steps = groups, steps
     return trainer
 
 
