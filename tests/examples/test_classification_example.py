@@ -1,27 +1,15 @@
 """The example of classification, and the data that it makes for itself."""
 
-import json
-import runpy
-import sys
 from collections import Counter
 
 import pytest
 from places import ROOT
 
 FOLDER = ROOT / "examples" / "classification"
+SMALL = ["--layers", "1", "--width", "32", "--per_device_train_batch_size", "16", "--num_train_epochs", "2"]
+SMALL += ["--warmup_steps", "5", "--surrogate_learn_again", "1", "--disable_tqdm", "True", "--use_cpu"]
 pytest.importorskip("babel")
 ARMS = ["cross_entropy", "surrogate"]
-
-
-@pytest.fixture
-def folder(monkeypatch):
-    """Of the example, whose modules are found as the script finds them, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    before = set(sys.modules)
-    yield FOLDER
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER.parent)):
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -32,16 +20,11 @@ def own_data(folder):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, tmp_path, capsys):
-    """Run the script in this process, which has imported what takes longest."""
+def run(run_script, capsys):
+    """Results, and what was printed."""
 
     def run(*arguments):
-        size = ["--layers", "1", "--width", "32", "--per_device_train_batch_size", "16", "--num_train_epochs", "2"]
-        steps = ["--warmup_steps", "5", "--surrogate_learn_again", "1", "--disable_tqdm", "True", "--use_cpu"]
-        monkeypatch.setattr(sys, "argv", ["run_classification.py", *size, *steps, *arguments])
-        sys.argv += ["--output_dir", str(tmp_path / "out")]
-        runpy.run_path(str(folder / "run_classification.py"), run_name="__main__")
-        return json.loads((tmp_path / "out" / "results.json").read_text()), capsys.readouterr().out
+        return run_script("run_classification.py", *SMALL, *arguments), capsys.readouterr().out
 
     return run
 

@@ -1,25 +1,28 @@
 """The question-answering example, and the corpus that it makes for itself."""
 
-import json
-import subprocess
-import sys
 from collections import Counter
+from functools import partial
 
 import pytest
 from places import ROOT
 
 FOLDER = ROOT / "examples" / "question_answering"
+SMALL = ["--max_train_samples", "240", "--max_eval_samples", "30", "--vocab_size", "300", "--layers", "1"]
+SMALL += ["--width", "32", "--per_device_train_batch_size", "8", "--num_train_epochs", "1", "--use_cpu"]
+SMALL += ["--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96", "--surrogate_group_size", "2"]
+pytest.importorskip("babel")
 
 
 @pytest.fixture
-def corpus(monkeypatch):
-    pytest.importorskip("babel")
-    monkeypatch.syspath_prepend(FOLDER)
-    monkeypatch.delitem(sys.modules, "cldr_corpus", raising=False)  # the translation example has one, too
+def corpus(folder):
     import cldr_corpus
 
-    yield cldr_corpus
-    del sys.modules["cldr_corpus"]
+    return cldr_corpus
+
+
+@pytest.fixture
+def run(run_script, few_steps):
+    return partial(run_script, "run_qa.py", *SMALL)
 
 
 def test_answers_lie_where_they_say_and_the_kind_of_question_alone_does_not_tell_them(corpus):
@@ -50,21 +53,8 @@ def test_a_share_of_the_questions_has_no_answer_and_the_others_stay_as_they_are(
         assert row["title"] in row["question"] and row["answers"] == {"text": [], "answer_start": []}
 
 
-def run(folder, *more):
-    command = [
-        *(sys.executable, str(FOLDER / "run_qa.py"), "--output_dir", str(folder), "--use_cpu"),
-        *("--max_train_samples", "240", "--max_eval_samples", "30", "--vocab_size", "300", "--layers", "1"),
-        *("--width", "32", "--per_device_train_batch_size", "8", "--num_train_epochs", "1"),
-        *("--surrogate_snapshots", "2", "--surrogate_snapshot_size", "96", "--surrogate_group_size", "2", *more),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads((folder / "results.json").read_text()), done
-
-
-def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
-    pytest.importorskip("babel")
-    results, done = run(tmp_path)
+def test_the_example_trains_all_arms_from_one_warm_start(run, tmp_path, capsys):
+    results = run()
     arms = {row["arm"]: row for row in results["arms"]}
     assert list(arms) == ["cross_entropy", "expected_f1", "surrogate"]
     assert results["warm_start"]["updates"] == 21
@@ -72,14 +62,13 @@ def test_the_example_trains_all_arms_from_one_warm_start(tmp_path):
         assert row["updates"] == 30
         assert {"f1", "exact_match", "f1_validation", "exact_match_validation", "spearman", "seconds"} <= set(row)
     assert arms["surrogate"]["spearman"] == arms["surrogate"]["report"]["spearman"]
-    assert (tmp_path / "loss_against_f1.png").read_bytes().startswith(b"\x89PNG")
-    assert "| expected_f1 | " in done.stdout
+    assert (tmp_path / "out" / "loss_against_f1.png").read_bytes().startswith(b"\x89PNG")
+    assert "| expected_f1 | " in capsys.readouterr().out
 
 
-def test_the_example_learns_when_to_abstain_from_a_slice_that_no_arm_is_trained_on(tmp_path):
-    pytest.importorskip("babel")
+def test_the_example_learns_when_to_abstain_from_a_slice_that_no_arm_is_trained_on(run, capsys):
     more = ("--version_2_with_negative", "--surrogate_held_out_share", "0.25", "--surrogate_learn_again", "0")
-    results, done = run(tmp_path, *more, "--loss", "cross_entropy", "surrogate")
+    results = run(*more, "--loss", "cross_entropy", "surrogate")
     arms = {row["arm"]: row for row in results["arms"]}
     assert list(arms) == ["cross_entropy", "surrogate"]
     for row in arms.values():
@@ -87,4 +76,4 @@ def test_the_example_learns_when_to_abstain_from_a_slice_that_no_arm_is_trained_
         assert {"f1", "f1_tuned", "f1_answer", "f1_no_answer", "exact_match", "f1_validation"} <= set(row)
     report = arms["surrogate"]["report"]
     assert report["same_examples"] and report["surrogate"] == "AbstentionCosts" and report["metric"] == "squad_v2"
-    assert "| arm | f1 | f1_tuned | f1_answer | f1_no_answer | " in done.stdout
+    assert "| arm | f1 | f1_tuned | f1_answer | f1_no_answer | " in capsys.readouterr().out

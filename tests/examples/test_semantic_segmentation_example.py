@@ -1,9 +1,7 @@
 """The example of segmentation, and the scenes that it draws for itself."""
 
 import io
-import json
-import runpy
-import sys
+from functools import partial
 
 import datasets
 import numpy as np
@@ -12,17 +10,8 @@ from PIL import Image
 from places import ROOT
 
 FOLDER = ROOT / "examples" / "semantic_segmentation"
-
-
-@pytest.fixture
-def folder(monkeypatch):
-    """Of the example, whose modules are found as the script finds them, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    before = set(sys.modules)
-    yield FOLDER
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER.parent)):
-            del sys.modules[name]
+SMALL = ["--width", "4", "--num_train_epochs", "2", "--surrogate_group_size", "4"]
+SMALL += ["--warmup_steps", "2", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
 
 
 @pytest.fixture
@@ -33,18 +22,8 @@ def scenes(folder):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, tmp_path):
-    """Run the script in this process, which has imported what takes longest."""
-
-    def run(*arguments):
-        size = ["--width", "4", "--num_train_epochs", "2", "--surrogate_group_size", "4"]
-        steps = ["--warmup_steps", "2", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
-        monkeypatch.setattr(sys, "argv", ["run_semantic_segmentation.py", *size, *steps, *arguments])
-        sys.argv += ["--output_dir", str(tmp_path / "out")]
-        runpy.run_path(str(folder / "run_semantic_segmentation.py"), run_name="__main__")
-        return json.loads((tmp_path / "out" / "results.json").read_text())
-
-    return run
+def run(run_script):
+    return partial(run_script, "run_semantic_segmentation.py", *SMALL)
 
 
 def test_scenes_have_large_areas_small_things_and_an_ignored_border(scenes):

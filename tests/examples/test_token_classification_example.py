@@ -1,25 +1,15 @@
 """The example of tagging, and the corpus that it weaves for itself."""
 
 import json
-import runpy
-import sys
+from functools import partial
 
 import pytest
 from places import ROOT
 
 FOLDER = ROOT / "examples" / "token_classification"
+SMALL = ["--layers", "1", "--width", "32", "--num_train_epochs", "2", "--vocabulary", "500"]
+SMALL += ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
 pytest.importorskip("babel")
-
-
-@pytest.fixture
-def folder(monkeypatch):
-    """Of the example, whose modules are found as the script finds them, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    before = set(sys.modules)
-    yield FOLDER
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER.parent)):
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -30,18 +20,8 @@ def corpus(folder):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, tmp_path):
-    """Run the script in this process, which has imported what takes longest."""
-
-    def run(*arguments):
-        size = ["--layers", "1", "--width", "32", "--num_train_epochs", "2", "--vocabulary", "500"]
-        steps = ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
-        monkeypatch.setattr(sys, "argv", ["run_ner.py", *size, *steps, *arguments])
-        sys.argv += ["--output_dir", str(tmp_path / "out")]
-        runpy.run_path(str(folder / "run_ner.py"), run_name="__main__")
-        return json.loads((tmp_path / "out" / "results.json").read_text())
-
-    return run
+def run(run_script):
+    return partial(run_script, "run_ner.py", *SMALL)
 
 
 def test_sentences_hold_entities_and_what_looks_like_them(corpus):

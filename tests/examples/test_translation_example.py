@@ -1,26 +1,19 @@
-import json
-import subprocess
-import sys
+"""The example of translation, and the corpus that it makes for itself."""
 
 import pytest
 from places import ROOT
 
-EXAMPLE = ROOT / "examples" / "translation"
+FOLDER = ROOT / "examples" / "translation"
+SMALL = ["--max_train_samples", "480", "--max_eval_samples", "40", "--vocab_size", "300", "--max_target_length", "24"]
+SMALL += ["--layers", "1", "--width", "32", "--per_device_train_batch_size", "16", "--num_train_epochs", "1"]
+SMALL += ["--surrogate_snapshots", "2", "--surrogate_snapshot_size", "64", "--surrogate_group_size", "2", "--use_cpu"]
 pytest.importorskip("babel")
 
 
-@pytest.fixture(scope="module")
-def corpus():
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        import cldr_corpus
+def test_the_corpus_is_the_same_every_time_and_its_splits_share_no_pair(folder):
+    import cldr_corpus
 
-        return cldr_corpus.load(train=300, validation=50, test=50)
-    finally:
-        sys.path.remove(str(EXAMPLE))
-
-
-def test_the_corpus_is_the_same_every_time_and_its_splits_share_no_pair(corpus):
+    corpus = cldr_corpus.load(train=300, validation=50, test=50)
     pairs = {split: [(p["en"], p["de"]) for p in corpus[split]["translation"]] for split in corpus}
     assert {split: len(rows) for split, rows in pairs.items()} == {"train": 300, "validation": 50, "test": 50}
     assert len(set().union(*map(set, pairs.values()))) == 400
@@ -30,25 +23,8 @@ def test_the_corpus_is_the_same_every_time_and_its_splits_share_no_pair(corpus):
     )
 
 
-def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it_stopped(tmp_path):
-    command = [
-        *(sys.executable, str(EXAMPLE / "run_translation.py"), "--output_dir", str(tmp_path)),
-        *("--max_train_samples", "480", "--max_eval_samples", "40", "--vocab_size", "300", "--layers", "1"),
-        *("--width", "32", "--per_device_train_batch_size", "16", "--num_train_epochs", "1", "--use_cpu"),
-        *(
-            "--surrogate_snapshots",
-            "2",
-            "--surrogate_snapshot_size",
-            "64",
-            "--surrogate_group_size",
-            "2",
-            "--max_target_length",
-            "24",
-        ),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-4000:]
-    results = json.loads((tmp_path / "results.json").read_text())
+def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it_stopped(run_script, tmp_path, capsys):
+    results = run_script("run_translation.py", *SMALL)
     arms = {row["arm"]: row for row in results["arms"]}
     assert list(arms) == ["cross_entropy", "surrogate"]
     assert results["warm_start"]["updates"] == 26
@@ -57,8 +33,6 @@ def test_the_example_trains_both_arms_from_one_warm_start_and_continues_where_it
         assert {"bleu_greedy", "bleu_beam5", "bleu_greedy_validation", "spearman", "seconds", "signature"} <= set(row)
     assert arms["surrogate"]["spearman"] == arms["surrogate"]["report"]["spearman"]
     assert arms["cross_entropy"]["spearman"] == arms["surrogate"]["report"]["spearman_cross_entropy"]
-    assert (tmp_path / "loss_against_bleu.png").read_bytes().startswith(b"\x89PNG")
-    assert "| surrogate | " in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert again.returncode == 0, again.stderr[-4000:]
-    assert json.loads((tmp_path / "results.json").read_text())["arms"] == results["arms"]
+    assert (tmp_path / "out" / "loss_against_bleu.png").read_bytes().startswith(b"\x89PNG")
+    assert "| surrogate | " in capsys.readouterr().out
+    assert run_script("run_translation.py", *SMALL)["arms"] == results["arms"]
