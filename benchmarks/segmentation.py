@@ -8,15 +8,12 @@ the same fresh optimizer and schedule; losses take over from the third update on
 weights, are chosen on validation on the first seed. `--table` prints the tables. The body needs the package `timm`.
 """
 
-import argparse
-from itertools import product
 from pathlib import Path
 
 import torch
-from classification import SWITCH, TRAINERS, TimedTrainer, scaled, trained
-from one_metric_results import Results
+from one_by_one import SWITCH, TRAINERS, TimedTrainer, run_all, scaled, shared_flags, trained
+from results_file import Results
 from segmenters import NAMES, Data, collate, load_scenes, optimizer_of, scores, settings, warm_start
-from transformers import logging as transformers_logging
 
 from reloss_hf import (
     PixelJaccardLoss,
@@ -34,56 +31,29 @@ EPOCHS = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default="../shared/data", help="the folder of the data sets")
+    parser = shared_flags(__doc__, ARMS, "runs/segmentation")
     parser.add_argument("--pictures_model", type=Path, help="the folder of EfficientNet-Lite0")
-    parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--factors", nargs="+", type=float, default=[2 / 3, 4 / 3], help="of the warm start's rates")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each arm")
     parser.add_argument("--warm_epochs", type=int, help="of the warm start, at most, for a quick look")
     parser.add_argument("--most", type=int, help="images of each split, for a quick look; all by default")
-    parser.add_argument("--runs", type=Path, default="runs/segmentation", help="where warm starts are stored")
-    parser.add_argument("--results", type=Path, default="benchmarks/results", help="the folder of the JSON file")
-    parser.add_argument("--at_most", type=int, default=10**6, help="runs to be trained before it ends")
-    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and end")
     options = parser.parse_args()
-    transformers_logging.set_verbosity_error()
+    metrics = {name: {"mean IoU": "mean_iou"} for name in DATA}
     others = ("mean_accuracy", "overall_accuracy")
-    results = Results(options.results / "segmentation.json", ARMS, "mean IoU", "mean_iou", others, by_class="iou")
+    results = Results(options.results / "segmentation.json", ARMS, metrics, others=others, by_class="iou")
     if options.table:
-        return results.print_tables()
-    for seed in options.seeds:
-        for name in options.data:
-            loaded: dict = {}
-            for arm, variant in planned(results, options, name, seed):
-                if results.has(name, seed, arm, variant):
-                    continue
-                if options.at_most == 0:
-                    return None
-                if not loaded:
-                    data = load_scenes(name, options.shared, options.pictures_model, options.most)
-                    start = warm_start(name, data, seed, options.runs, options.warm_epochs)
-                    loaded = {"data": data, "start": start, "epochs": options.epochs}
-                run = run_arm(arm, variant, name, seed, folder=options.runs, **loaded)
-                results.add(run)
-                print(f"{name}, seed {seed}: {arm} {variant}: {run['test']}", flush=True)
-                options.at_most -= 1
+        return results.print_arms()
+
+    def load(name: str, seed: int) -> dict:
+        data = load_scenes(name, options.shared, options.pictures_model, options.most)
+        start = warm_start(name, data, seed, options.runs, options.warm_epochs)
+        return {"data": data, "start": start, "epochs": options.epochs, "folder": options.runs}
+
+    return run_all(options, results, DATA, load, run_arm, SETTINGS)
 
 
-def planned(results: Results, options, name: str, seed: int):
-    """Arms and their settings: all on the first seed, the chosen ones later."""
-    for arm in options.arms:
-        if seed > 0:
-            yield arm, results.chosen(name, arm)
-            continue
-        tried = {"factor": [round(factor, 3) for factor in options.factors]} | SETTINGS.get(arm, {})
-        for values in product(*tried.values()):
-            yield arm, dict(zip(tried, values, strict=True))
-
-
-def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: dict, epochs: int, folder: Path) -> dict:
+def run_arm(
+    arm: str, metric: None, variant: dict, name: str, seed: int, data: Data, start: dict, epochs: int, folder: Path
+) -> dict:
     """Train, and measure on validation and test."""
     torch.manual_seed(seed)
     model = data.new_model()
@@ -104,7 +74,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    run = {"data": name, "seed": seed, "arm": arm, "variant": variant, "epochs": epochs} | trained(trainer)
+    run = {"epochs": epochs} | trained(trainer)
     if trainer.learning is not None and trainer.surrogate is not None:
         costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
         run["costs"] = {kind: dict(zip(NAMES, _rounded(found), strict=True)) for kind, found in costs.items()}

@@ -8,18 +8,17 @@ start, with its optimizer and schedule. The factor of the learning rate is chose
 Losses that are not learned have the gradient scale of the loss before the switch. `--table` prints the table.
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
 
 import torch
 from arms import LearningRateFactor, ShuffledMetric, learned
-from one_metric_results import Results
+from one_by_one import TRAINERS, run_all, shared_flags
+from results_file import Results
 from transformers import PreTrainedModel
-from transformers import logging as transformers_logging
 
-from reloss_hf import ExpectedWerLoss, MinimumWerLoss, NgramSurrogate, ReLossTrainer, SurrogateLoss
+from reloss_hf import ExpectedWerLoss, MinimumWerLoss, NgramSurrogate, SurrogateLoss
 
 # In front, because this folder has a module of plots, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "speech"))
@@ -35,76 +34,25 @@ _SCALED_BY = 8
 _SHARE = 0.1
 
 
-class Control(ReLossTrainer):
-    """Trains on what it learns, come what may."""
-
-    def training_step(self, *positional, **keywords):
-        self.learning._look = lambda *positional, **keywords: None  # that the metric falls is no reason to go back
-        return super().training_step(*positional, **keywords)
-
-    def _learn(self, *evidence):
-        surrogate, report, _ = super()._learn(*evidence)
-        return surrogate, report, None
-
-
-class ShuffledControl(Control):
-    """Gives the scores to the wrong candidates while it learns."""
-
-    def _learn(self, *evidence):
-        metric = self.learner.metric
-        self.learner.metric = ShuffledMetric("wer")
-        try:
-            return super()._learn(*evidence)
-        finally:
-            self.learner.metric = metric
-
-
-class AsWritten(Control):
-    """Learns no costs: all are 1."""
-
-    def _learn(self, *evidence):
-        self.learner.steps = 0
-        return super()._learn(*evidence)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = shared_flags(__doc__, ARMS, "runs/speech")
     parser.add_argument("--kinds", nargs="+", choices=SCRIPTS, default=list(SCRIPTS), help="of models")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--factors", nargs="+", type=float, default=[0.5, 1.0], help="of the warm start's rate")
     parser.add_argument("--flags", default="", help="flags for the example's script, in one string")
-    parser.add_argument("--runs", type=Path, default="runs/speech", help="where models are stored")
-    parser.add_argument("--results", type=Path, default="benchmarks/results", help="the folder of the JSON file")
-    parser.add_argument("--at_most", type=int, default=10**6, help="runs to be trained before it ends")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
+    parser.set_defaults(factors=[0.5, 1.0])  # the schedule of the warm start goes on
     options = parser.parse_args()
-    transformers_logging.set_verbosity_error()
     path, bases = options.results / "speech.json", tuple(BASE.values())
-    results = Results(path, ARMS, "WER", "wer", PARTS, lower_is_better=True, bases=bases)
+    metrics = {kind: {"WER": "wer"} for kind in SCRIPTS}
+    results = Results(path, ARMS, metrics, others=PARTS, lower_is_better=True, bases=bases)
     if options.table:
-        return results.print_tables()
-    for seed in options.seeds:
-        for kind in options.kinds:
-            experiment = None
-            for arm, variant in planned(results, options, kind, seed):
-                if results.has(kind, seed, arm, variant):
-                    continue
-                if options.at_most == 0:
-                    return None
-                experiment = experiment or make_experiment(kind, seed, options)
-                run = run_arm(experiment, arm, variant, kind, seed)
-                results.add(run)
-                print(f"{kind}, seed {seed}: {arm} {variant}: {run['test']}", flush=True)
-                options.at_most -= 1
+        return results.print_arms()
 
+    def load(kind: str, seed: int) -> dict:
+        return {"experiment": make_experiment(kind, seed, options)}
 
-def planned(results: Results, options, kind: str, seed: int):
-    """Arms and their settings: all on the first seed, the chosen ones later."""
-    others = set(BASE.values()) - {BASE[kind]}
-    for arm in (arm for arm in options.arms if arm not in others):
-        for factor in options.factors if seed == 0 else (None,):
-            yield arm, results.chosen(kind, arm) if factor is None else {"factor": factor}
+    def skipped(kind: str, metric: str, arm: str, seed: int) -> bool:
+        return arm in bases and arm != BASE[kind]
+
+    return run_all(options, results, options.kinds, load, run_arm, skipped=skipped)
 
 
 def make_experiment(kind: str, seed: int, options):
@@ -119,15 +67,14 @@ def make_experiment(kind: str, seed: int, options):
     return script.make_experiment(model_args, data_args, args)
 
 
-def run_arm(experiment, arm: str, variant: dict, kind: str, seed: int) -> dict:
+def run_arm(arm: str, metric: None, variant: dict, kind: str, seed: int, experiment) -> dict:
     """Train, and measure on validation and test."""
     start, checkpoint = experiment.warm_start()
     factor = variant["factor"]
     callbacks = [LearningRateFactor(factor)] if factor != 1 else []
     changed = CHANGES[kind](experiment, arm, checkpoint)
     row = experiment.arm(f"{arm}-x{factor:g}", checkpoint, callbacks=callbacks, **changed)
-    run = {"data": kind, "seed": seed, "arm": arm, "variant": variant, "seconds": row["seconds"]}
-    run |= {"updates": row["updates"], "refused": row["refused"]}
+    run = {name: row[name] for name in ("seconds", "updates", "refused")}
     run |= {"reports": [row["report"]]} if row["report"] else {}
     return run | {"warm_start": _scores(start)} | _scores(row)
 
@@ -139,10 +86,8 @@ def changes_of_ctc(experiment, arm: str, checkpoint: str) -> dict:
         case "expected_wer":
             loss = scaled(ExpectedWerLoss(), experiment, checkpoint)
             return {"surrogate": loss, "surrogate_cross_entropy_share": _SHARE}
-        case "as_written":
-            return {"cls": AsWritten}
-        case "shuffled_control":
-            return {"cls": ShuffledControl}
+        case "as_written" | "shuffled_control":
+            return {"cls": TRAINERS[arm]}
         case _:
             return {}
 

@@ -10,78 +10,37 @@ the first seed. `cross_entropy_tuned` is cross-entropy with the threshold that i
 the table.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-from classification import SWITCH, TRAINERS, TimedTrainer, scaled, trained
-from one_metric_results import Results
+from one_by_one import SWITCH, TRAINERS, TimedTrainer, run_all, scaled, shared_flags, trained
 from readers import EPOCHS, Data, load_questions, optimizer_of, predict, scores, settings, warm_start
-from transformers import logging as transformers_logging
+from results_file import Results
 
 from reloss_hf import AnswersCrossEntropy, ReLossTrainingArguments
 
 NAME = "squadshifts"
 ARMS = ("cross_entropy", "answers_cross_entropy", *TRAINERS)
-TUNED = "cross_entropy_tuned"
-_SHOWN = ("cross_entropy", TUNED, *ARMS[1:])
-
-
-class SquadResults(Results):
-    def of(self, data: str, arm: str) -> list[dict]:
-        """Also those of cross-entropy with a tuned threshold."""
-        if arm != TUNED:
-            return super().of(data, arm)
-        runs = super().of(data, "cross_entropy")
-        return [run | {"arm": arm, "validation": run["tuned_validation"], "test": run["tuned"]} for run in runs]
+ROWS = ("cross_entropy", "cross_entropy_tuned", *ARMS[1:])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default="../shared/data", help="the folder of the data sets")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--factors", nargs="+", type=float, default=[2 / 3, 4 / 3], help="of the warm start's rates")
+    parser = shared_flags(__doc__, ARMS, "runs/squad_v2", seeds=range(5))
     parser.add_argument("--updates", type=int, default=48, help="of each arm")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the warm start, at most")
     parser.add_argument("--most", type=int, help="questions of each part, for a quick look; all by default")
-    parser.add_argument("--runs", type=Path, default="runs/squad_v2", help="where warm starts are stored")
-    parser.add_argument("--results", type=Path, default="benchmarks/results", help="the folder of the JSON file")
-    parser.add_argument("--at_most", type=int, default=10**6, help="runs to be trained before it ends")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
-    transformers_logging.set_verbosity_error()
-    others = ("exact", "answer", "no_answer")
-    results = SquadResults(options.results / "squad_v2.json", _SHOWN, "SQuAD 2.0 F1", "f1", others)
+    metrics = {NAME: {"SQuAD 2.0 F1": "f1"}}
+    results = Results(options.results / "squad_v2.json", ROWS, metrics, others=("exact", "answer", "no_answer"))
     if options.table:
-        return results.print_tables()
-    data = None
-    for seed in options.seeds:
-        start = None
-        for arm, variant in planned(results, options, seed):
-            if results.has(NAME, seed, arm, variant):
-                continue
-            if options.at_most == 0:
-                return None
-            data = data or load_questions(options.shared, options.most)
-            start = start or warm_start(data, seed, options.runs, options.epochs)
-            run = run_arm(arm, variant, seed, data, start, options)
-            results.add(run)
-            print(f"seed {seed}: {arm} {variant}: {run['test']}", flush=True)
-            options.at_most -= 1
+        return results.print_arms()
+
+    def load(name: str, seed: int) -> dict:
+        data = load_questions(options.shared, options.most)
+        return {"data": data, "start": warm_start(data, seed, options.runs, options.epochs), "options": options}
+
+    return run_all(options, results, [NAME], load, run_arm)
 
 
-def planned(results: SquadResults, options, seed: int):
-    """Arms and their learning rates: all on the first seed, the chosen ones later."""
-    for arm in options.arms:
-        if seed > 0:
-            yield arm, results.chosen(NAME, arm)
-            continue
-        for factor in options.factors:
-            yield arm, {"factor": round(factor, 3)}
-
-
-def run_arm(arm: str, variant: dict, seed: int, data: Data, start: dict, options) -> dict:
+def run_arm(arm: str, metric: None, variant: dict, name: str, seed: int, data: Data, start: dict, options) -> dict:
     """Train, and measure on validation and test."""
     torch.manual_seed(seed)
     model = data.new_model()
@@ -109,7 +68,7 @@ def run_arm(arm: str, variant: dict, seed: int, data: Data, start: dict, options
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    run = {"data": NAME, "seed": seed, "arm": arm, "variant": variant, "bf16": data.bf16} | trained(trainer)
+    run = {"bf16": data.bf16} | trained(trainer)
     if trainer.learning is not None and trainer.surrogate is not None:
         run["costs"] = {kind: round(float(cost), 3) for kind, cost in trainer.surrogate.error_costs().items()}
         run["shift"] = round(float(trainer.surrogate.shift), 3)

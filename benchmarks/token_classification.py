@@ -8,16 +8,13 @@ the same fresh optimizer and schedule; losses take over from the third update on
 the form of the Dice loss are chosen on validation on the first seed. `--table` prints the table.
 """
 
-import argparse
-from itertools import product
 from pathlib import Path
 
 import torch
-from classification import SWITCH, TRAINERS, TimedTrainer, scaled, trained
 from classifiers import arguments
-from one_metric_results import Results
+from one_by_one import SWITCH, TRAINERS, TimedTrainer, run_all, scaled, shared_flags, trained
+from results_file import Results
 from taggers import DATA, Data, load_sentences, optimizer_of, predict, scores, warm_start
-from transformers import logging as transformers_logging
 
 from reloss_hf import (
     OutsideWeightedCrossEntropy,
@@ -33,52 +30,24 @@ SETTINGS = {"o_weight": {"weight": (0.1, 0.3, 0.5)}, "dice": {"of": ("tokens", "
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default="../shared/data", help="the folder of the data sets")
+    parser = shared_flags(__doc__, ARMS, "runs/token_classification", seeds=range(5))
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--factors", nargs="+", type=float, default=[2 / 3, 4 / 3], help="of the warm start's rates")
     parser.add_argument("--most", type=int, help="sentences of each split, for a quick look; all by default")
-    parser.add_argument("--runs", type=Path, default="runs/token_classification", help="where warm starts are stored")
-    parser.add_argument("--results", type=Path, default="benchmarks/results", help="the folder of the JSON file")
-    parser.add_argument("--at_most", type=int, default=10**6, help="runs to be trained before it ends")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
-    transformers_logging.set_verbosity_error()
+    metrics = {name: {"entity F1": "f1"} for name in DATA}
     path = options.results / "token_classification.json"
-    results = Results(path, ARMS, "entity F1", "f1", ("precision", "recall"))
+    results = Results(path, ARMS, metrics, others=("precision", "recall"))
     if options.table:
-        return results.print_tables()
-    for seed in options.seeds:
-        for name in options.data:
-            loaded: dict = {}
-            for arm, variant in planned(results, options, name, seed):
-                if results.has(name, seed, arm, variant):
-                    continue
-                if options.at_most == 0:
-                    return None
-                if not loaded:
-                    data = load_sentences(name, options.shared, options.most)
-                    loaded = {"data": data, "start": warm_start(name, data, seed, options.runs)}
-                run = run_arm(arm, variant, name, seed, folder=options.runs, **loaded)
-                results.add(run)
-                print(f"{name}, seed {seed}: {arm} {variant}: {run['test']}", flush=True)
-                options.at_most -= 1
+        return results.print_arms()
+
+    def load(name: str, seed: int) -> dict:
+        data = load_sentences(name, options.shared, options.most)
+        return {"data": data, "start": warm_start(name, data, seed, options.runs), "folder": options.runs}
+
+    return run_all(options, results, options.data, load, run_arm, SETTINGS)
 
 
-def planned(results: Results, options, name: str, seed: int):
-    """Arms and their settings: all on the first seed, the chosen ones later."""
-    for arm in options.arms:
-        if seed > 0:
-            yield arm, results.chosen(name, arm)
-            continue
-        tried = {"factor": [round(factor, 3) for factor in options.factors]} | SETTINGS.get(arm, {})
-        for values in product(*tried.values()):
-            yield arm, dict(zip(tried, values, strict=True))
-
-
-def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: dict, folder: Path) -> dict:
+def run_arm(arm: str, metric: None, variant: dict, name: str, seed: int, data: Data, start: dict, folder: Path) -> dict:
     """Train, and measure on validation and test."""
     torch.manual_seed(seed)
     model = data.new_model()
@@ -99,7 +68,7 @@ def run_arm(arm: str, variant: dict, name: str, seed: int, data: Data, start: di
         optimizers=(optimizer_of(model, variant["factor"]), None),
         **changes,
     )
-    run = {"data": name, "seed": seed, "arm": arm, "variant": variant, "bf16": data.bf16} | trained(trainer)
+    run = {"bf16": data.bf16} | trained(trainer)
     if trainer.learning is not None and trainer.surrogate is not None:
         costs = {kind: found.tolist() for kind, found in trainer.surrogate.error_costs().items()}
         run["costs"] = {kind: dict(zip(data.names, _rounded(found), strict=True)) for kind, found in costs.items()}
