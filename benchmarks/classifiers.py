@@ -56,7 +56,7 @@ CORPORA = {
         Corpus("tweet_eval_irony"),
         Corpus("cola"),
         Corpus("tweet_eval_offensive", examples=4_000),
-        Corpus("tweet_eval_emoji", examples=6_000, judged=3_000),
+        Corpus("tweet_eval_emoji", examples=4_000, judged=3_000),
         Corpus("clothing", pictures=True),
     )
 }
