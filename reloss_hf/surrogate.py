@@ -73,14 +73,15 @@ class SurrogateLoss(HubMixin, nn.Module, ABC):
         compared with it. It is cross-entropy unless `base_loss_name` says otherwise."""
 
     @staticmethod
-    @abstractmethod
-    def to_logits(log_probs: Tensor) -> Tensor:
-        """Convert one feature of `scores` to logits. The norm of a loss's gradient is measured on these."""
+    def to_logits(score: Tensor) -> Tensor:
+        """Convert one feature of `scores` to what the model computes: the same, unless a subclass says otherwise. The
+        norm of a loss's gradient is measured on it."""
+        return score
 
     @staticmethod
-    @abstractmethod
     def from_logits(logits: Tensor) -> Tensor:
         """The inverse of `to_logits`, differentiable."""
+        return logits
 
     def forward(self, features: Features) -> Tensor:
         """The loss of each example, float32 of shape `(n,)`.

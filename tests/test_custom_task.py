@@ -43,14 +43,6 @@ class GradeLoss(SurrogateLoss):
     def cross_entropy(features):  # the loss before the switch, whatever it is
         return (features["grades"] - features["gold_grades"]).square().mean(1)
 
-    @staticmethod
-    def to_logits(grades):  # the model gives the grades themselves
-        return grades
-
-    @staticmethod
-    def from_logits(logits):
-        return logits
-
 
 class SquaredError(GradeLoss):
     def score(self, features):

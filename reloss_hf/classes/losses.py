@@ -39,14 +39,6 @@ class DecisionLoss(SurrogateLoss):
         return mean_of_decisions(cross_entropies(features), features)
 
     @staticmethod
-    def to_logits(log_probs: Tensor) -> Tensor:
-        return log_probs
-
-    @staticmethod
-    def from_logits(logits: Tensor) -> Tensor:
-        return logits
-
-    @staticmethod
     def weights(features: Features) -> Tensor:
         """The number of decisions with a label of each example; 1 for an example with several labels."""
         known = labelled(features).float()

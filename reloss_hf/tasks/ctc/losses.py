@@ -50,14 +50,6 @@ class FrameLoss(SurrogateLoss):
         return text_loss(features) / characters(features)
 
     @staticmethod
-    def to_logits(log_probs: Tensor) -> Tensor:
-        return log_probs
-
-    @staticmethod
-    def from_logits(logits: Tensor) -> Tensor:
-        return logits
-
-    @staticmethod
     def weights(features: Features) -> Tensor:
         """The number of characters of each target; 1 for an empty one."""
         return characters(features)

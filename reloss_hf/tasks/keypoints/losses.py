@@ -63,14 +63,6 @@ class KeypointLoss(SurrogateLoss):
         return mean_of_visible(squared_errors(features), features)
 
     @staticmethod
-    def to_logits(log_probs: Tensor) -> Tensor:
-        return log_probs
-
-    @staticmethod
-    def from_logits(logits: Tensor) -> Tensor:
-        return logits
-
-    @staticmethod
     def weights(features: Features) -> Tensor:
         """The number of visible joints of each example."""
         return features["visible"].float().sum(1)

@@ -73,10 +73,6 @@ class SpanSurrogate(SurrogateLoss):
         return features["position_mask"].any(1).float()
 
     @staticmethod
-    def to_logits(log_probs: Tensor) -> Tensor:
-        return log_probs
-
-    @staticmethod
     def from_logits(logits: Tensor) -> Tensor:
         return log_softmax(logits, -1)
 
