@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ...surrogate import CountedLoss, Features, SurrogateLoss
-from .lattice import BLANK, alignment, emissions, log_probabilities, pair_counts, text_loss
+from .lattice import BLANK, emissions, log_probabilities, loss_and_alignment, pair_counts, text_loss
 
 # The largest distance of a log-cost from the mean. Costs that are further apart rank well and train worse.
 _LARGEST = 1.4
@@ -103,12 +103,12 @@ class CtcCosts(CountedLoss, FrameLoss):
 
     def statistics(self, features: Features) -> Tensor:
         """CTC and the expected errors of each utterance, in the order of `KINDS`, shape `(n, 4)`."""
-        wanted, probs = alignment(features), log_probabilities(features).exp()
+        (losses, wanted), probs = loss_and_alignment(features), log_probabilities(features).exp()
         spoken, given = wanted[..., 1:].sum(-1), probs[..., 1:].sum(-1)
         right = (wanted[..., 1:] * probs[..., 1:]).sum(-1)
         errors = (spoken * probs[..., BLANK], spoken * given - right, wanted[..., BLANK] * given)
-        errors = [values.sum(1) / characters(features) for values in errors]
-        return torch.stack([self.cross_entropy(features), *errors], dim=1)
+        counts = torch.stack([losses, *(values.sum(1) for values in errors)], dim=1)
+        return counts / characters(features).unsqueeze(1)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         return (self.costs * mean).sum(-1)

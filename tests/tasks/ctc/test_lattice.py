@@ -8,12 +8,12 @@ import torch
 from reloss_hf import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss
 from reloss_hf.tasks.ctc.candidates import perturbed
 from reloss_hf.tasks.ctc.lattice import (
-    alignment,
     best_path,
     collapsed,
     emissions,
     frames_needed,
     log_probabilities,
+    loss_and_alignment,
     pair_counts,
     text_loss,
 )
@@ -51,7 +51,7 @@ def test_the_loss_of_a_text_is_the_sum_over_its_paths():
 
 def test_the_alignment_is_the_share_of_the_paths_of_the_target():
     features = make_features()
-    found = alignment(features)
+    found = loss_and_alignment(features)[1]
     for row in range(2):
         expected, total = torch.zeros(FRAMES, CLASSES), 0
         for text, p, path in paths(features, row):
@@ -92,7 +92,7 @@ def test_equal_neighbours_need_a_blank_between():
 
 def test_expected_errors_are_those_of_the_frames():
     features = make_features(labels=((1, -100, -100),), frames=(5,))
-    wanted, probs = alignment(features)[0], features["frame_logits"][0].softmax(-1)
+    wanted, probs = loss_and_alignment(features)[1][0], features["frame_logits"][0].softmax(-1)
     deleted = (wanted[:, 1:].sum(1) * probs[:, 0]).sum()
     substituted = (wanted[:, 1] * probs[:, 2] + wanted[:, 2] * probs[:, 1]).sum()
     inserted = (wanted[:, 0] * probs[:, 1:].sum(1)).sum()
@@ -117,6 +117,15 @@ def test_expected_word_errors_weigh_distinct_texts_by_their_probability():
     )
     expected = wrong / (right + wrong) / torch.tensor([3, 1])
     torch.testing.assert_close(ExpectedWerLoss()(features), expected)
+
+
+def test_the_share_of_ctc_in_the_costs_has_the_slope_of_ctc():
+    slopes = []
+    for values in (lambda features: CtcCosts().statistics(features)[:, 0], CtcLoss()):
+        features = make_features(labels=((1, 2, 2), (2, 2, 2)))  # the second text has too few frames
+        logits = features["frame_logits"].requires_grad_(True)
+        slopes += torch.autograd.grad(values(features).sum(), logits)
+    torch.testing.assert_close(*slopes)
 
 
 LOSSES = [CtcLoss, CtcCosts, CtcNgramLoss, ExpectedWerLoss]
@@ -160,7 +169,7 @@ def test_a_higher_probability_of_what_the_alignment_wants_never_costs_more():
     loss = CtcCosts()
     loss.log_costs.data = torch.randn(4)
     features = make_features(labels=((1, 2, 2),), frames=(4,))  # one path alone
-    wanted = alignment(features)
+    wanted = loss_and_alignment(features)[1]
     logits = features["frame_logits"].clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(loss(features | {"frame_logits": logits}).sum(), logits)
     certain = wanted > 0.999
