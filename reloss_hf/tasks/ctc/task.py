@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import default_data_collator
+from transformers import DataCollatorWithPadding, default_data_collator
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
@@ -72,13 +72,18 @@ class CtcTask(CandidateTask):
         return False
 
     def collator(self, data_collator: Callable) -> Callable:
-        """The Trainer's own collator pads nothing, so another takes its place if there is a processor."""
-        parts = all(hasattr(self._given, name) for name in ("feature_extractor", "tokenizer"))
-        return (
-            DataCollatorCTCWithPadding(self._given)
-            if parts and data_collator is default_data_collator
-            else data_collator
-        )
+        """The Trainer's own collators do not pad speech and texts alike, so another takes their place.
+
+        Raises:
+            ValueError: there is no processor for it.
+        """
+        if isinstance(data_collator, DataCollatorWithPadding):
+            raise ValueError(
+                f"processing_class={type(self._given).__name__} pads speech or texts, and not both: pass the "
+                "processor that has it, or data_collator=DataCollatorCTCWithPadding(processor)"
+            )
+        ours = hasattr(self._given, "feature_extractor") and data_collator is default_data_collator
+        return DataCollatorCTCWithPadding(self._given) if ours else data_collator
 
     def require_labels(self, inputs: Inputs) -> None:
         if inputs.get("labels") is None:

@@ -221,6 +221,20 @@ def test_a_text_without_enough_frames_is_named_once_and_left_out(small, tmp_path
     assert all(0 < loss < 20 for loss in losses)
 
 
+def test_texts_may_be_empty(small, tmp_path):
+    rows = small.map(lambda row, number: row | {"labels": row["labels"] * (number > 1)}, with_indices=True)
+    trainer = make_trainer(tmp_path, rows, cls=Forced, arguments=SHORT, metric="wer")
+    trainer.train()
+    assert trainer.surrogate_in_force and weights_of(trainer).isfinite().all()
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "feature_extractor"])
+def test_half_a_processor_makes_no_batches(small, tmp_path, part):
+    half_of_it = getattr(make_processor(tmp_path), part)
+    with pytest.raises(ValueError, match="pads speech or texts, and not both: pass the processor that has it"):
+        make_trainer(tmp_path, small, arguments=SHORT, metric="wer", processing_class=half_of_it)
+
+
 def test_the_collator_of_a_processor_pads_speech_and_texts(small, tmp_path):
     trainer = make_trainer(tmp_path, small, arguments={"surrogate_start": None})
     assert isinstance(trainer.data_collator, DataCollatorCTCWithPadding)
