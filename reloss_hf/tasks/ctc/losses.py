@@ -81,8 +81,9 @@ class CtcCosts(CountedLoss, FrameLoss):
     blank. It is computed from the model's own probabilities `p`, without a gradient. `p` and `q` are equal if all
     likely paths give the target, also where its characters have no certain place. So `p_t - q_t` tells the errors of a
     frame: deletions, what a blank has too much, `max(0, p_t(blank) - q_t(blank))`; insertions, what it has too little;
-    and substitutions, what one character has in place of another, the rest of `Σ_c |p_t(c) - q_t(c)| / 2`. All are
-    summed over frames and divided by the number of characters of the target.
+    and substitutions, what one character has in place of another, the rest of `Σ_c |p_t(c) - q_t(c)| / 2`. Each is
+    squared, so that frames without an error have no gradient. All are summed over frames and divided by the number of
+    characters of the target.
 
     The costs of the errors and of CTC are learned. They are positive, so the loss never rewards a lower probability of
     what the alignment wants. CTC trains what is far from right, the expected errors what is nearly decided.
@@ -108,7 +109,7 @@ class CtcCosts(CountedLoss, FrameLoss):
         excess = (log_probabilities(features).exp() - wanted) * wanted.sum(-1, keepdim=True)  # 0 without an alignment
         blank = excess[..., BLANK]
         errors = (blank.clamp(min=0), excess.abs().sum(-1) / 2 - blank.abs(), (-blank).clamp(min=0))
-        counts = torch.stack([losses, *(values.sum(1) for values in errors)], dim=1)
+        counts = torch.stack([losses, *(values.square().sum(1) for values in errors)], dim=1)
         return counts / characters(features).unsqueeze(1)
 
     def of_statistics(self, mean: Tensor) -> Tensor:

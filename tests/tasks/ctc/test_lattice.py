@@ -95,9 +95,9 @@ def test_expected_errors_are_those_of_the_frames():
     wanted, probs = loss_and_alignment(features)[1][0], features["frame_logits"][0].softmax(-1)
     deleted, substituted, inserted = torch.zeros(3)
     for excess in probs - wanted:
-        deleted, inserted = deleted + excess[0].clamp(min=0), inserted + (-excess[0]).clamp(min=0)
+        deleted, inserted = deleted + excess[0].clamp(min=0) ** 2, inserted + excess[0].clamp(max=0) ** 2
         missing, given = (-excess[1:]).clamp(min=0).sum(), excess[1:].clamp(min=0).sum()
-        substituted += min(missing, given)  # of characters that another has instead
+        substituted += min(missing, given) ** 2  # of characters that another has instead
     expected = torch.stack([CtcLoss()(features)[0], deleted, substituted, inserted])
     torch.testing.assert_close(CtcCosts().statistics(features)[0], expected)
 
@@ -106,9 +106,12 @@ def test_a_character_without_a_certain_place_is_no_error():
     probs = torch.tensor([[0.5, 0.5, 1e-9], [0.5, 0.5, 1e-9], [1.0, 1e-9, 1e-9]])
     probs = torch.stack([probs, torch.tensor([[1e-9, 1.0, 1e-9], [0.5, 0.5, 1e-9], [1.0, 1e-9, 1e-9]])])
     features = {"frame_logits": probs.log(), "frame_mask": torch.ones(2, 3, dtype=torch.bool)}
+    logits = features["frame_logits"].requires_grad_(True)
     errors = CtcCosts().statistics(features | {"labels": torch.tensor([[1], [1]])})[:, 1:]
-    assert errors[0].sum() > 0.1  # it may be missing
-    torch.testing.assert_close(errors[1], torch.zeros(3), atol=1e-5, rtol=0)
+    (slope,) = torch.autograd.grad(errors.sum(), logits)
+    for found in (errors, slope):
+        assert found[0].abs().max() > 0.01  # the first character may be missing
+        torch.testing.assert_close(found[1], torch.zeros_like(found[1]), atol=1e-5, rtol=0)
 
 
 def sampled(features):
