@@ -49,19 +49,20 @@ class Voice:
 
 
 def load(
-    train: int = 1600, validation: int = 200, test: int = 400, noise: float = 0.5, seed: int = 0
+    train: int = 1600, validation: int = 200, test: int = 400, noise: float = 0.5, words: int = 4, seed: int = 0
 ) -> datasets.DatasetDict:
     """Columns `audio`, samples at `RATE`, and `text`.
 
     Args:
         noise: the loudness of the noise; that of a loud vowel is about 1.
+        words: the most words of an utterance.
     """
     draw = np.random.default_rng(seed)
     heard, unheard = _voices(draw, 24), _voices(draw, 8)
     sizes = {"train": (train, heard), "validation": (validation, heard), "test": (test, unheard)}
     return datasets.DatasetDict(
         {
-            split: datasets.Dataset.from_list([_utterance(draw, voices, noise) for _ in range(size)])
+            split: datasets.Dataset.from_list([_utterance(draw, voices, noise, words) for _ in range(size)])
             for split, (size, voices) in sizes.items()
         }
     )
@@ -78,8 +79,8 @@ def speak(words: Sequence[str], voice: Voice, draw: np.random.Generator, noise: 
     return (speech + noise * draw.uniform(0.3, 1) * draw.normal(size=len(speech))).astype(np.float32)
 
 
-def _utterance(draw: np.random.Generator, voices: Sequence[Voice], noise: float) -> dict:
-    words = draw.choice(list(WORDS), draw.integers(1, 5)).tolist()
+def _utterance(draw: np.random.Generator, voices: Sequence[Voice], noise: float, most: int) -> dict:
+    words = draw.choice(list(WORDS), draw.integers(1, most + 1)).tolist()
     return {"audio": speak(words, voices[draw.integers(len(voices))], draw, noise), "text": " ".join(words)}
 
 

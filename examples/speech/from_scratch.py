@@ -103,6 +103,7 @@ def build_whisper(
         max_target_positions=64,
         dropout=dropout,
         decoder_start_token_id=tokenizer.convert_tokens_to_ids(_PROMPT[0]),
+        init_std=0.2,  # with 0.02, which suits larger models, the decoder does not listen for hundreds of updates
         suppress_tokens=None,
         begin_suppress_tokens=None,
         **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), end),

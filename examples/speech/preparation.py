@@ -36,6 +36,7 @@ class DataArguments:
         default=None, metadata={"help": "'whisper' or 'whisper_basic', before texts are compared; by default nothing."}
     )
     loudness: float = field(default=0.5, metadata={"help": "The loudness of the noise in the corpus of its own."})
+    words: int = field(default=4, metadata={"help": "The most words of an utterance in the corpus of its own."})
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class SpeechExperiment(common.Experiment):
 def read_data(data_args: DataArguments, rate: int, share: float, seed: int) -> datasets.DatasetDict:
     """The `SPLITS`, with the columns `audio`, samples at the given rate, and `text`. A surrogate is learned from the
     split `surrogate`, a share of the training data, and no arm is trained on it."""
-    raw = common.read_splits(data_args, lambda: corpus.load(noise=data_args.loudness))
+    raw = common.read_splits(data_args, lambda: corpus.load(noise=data_args.loudness, words=data_args.words))
     if "validation" not in raw:
         raise ValueError(f"the data set has {list(raw)}, and no validation data: pass --validation_file")
     columns = {data_args.audio_column_name: "audio", data_args.text_column_name: "text"}

@@ -127,7 +127,7 @@ class Task(ABC):
     @property
     def base_loss_key(self) -> str:
         """Its name in logs."""
-        return self.base_loss_name.replace("-", "_").replace(" ", "_")
+        return self.base_loss_name.lower().replace("-", "_").replace(" ", "_")
 
     @classmethod
     def compared(cls, predictions: Predictions) -> list[SurrogateLoss]:

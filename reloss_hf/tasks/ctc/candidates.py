@@ -1,16 +1,20 @@
 """Candidates of the same utterances: the logits of frames, perturbed as another training might change them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ...surrogate import Features
-from .lattice import BLANK, alignment
+from .lattice import BLANK, loss_and_alignment
 
 # In standard deviations of the logits.
 _SCALE = 0.3
 
 
-def perturbed(features: Features, count: int, generator: torch.Generator, strength: float = 1.0) -> Features:
+def perturbed(
+    features: Features, count: int, generator: torch.Generator, strength: float = 1.0, names: Sequence[str] = ()
+) -> Features:
     """`count` copies of some utterances, one after the other.
 
     Each copy has a shift of the blank, so that characters are deleted or inserted, and shifts of the characters, so
@@ -22,6 +26,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
         count: number of copies.
         generator: draws the perturbations.
         strength: factor of the perturbations. It is 1, or more if 1 changes no prediction.
+        names: not read.
 
     Returns:
         The features of `count · n` utterances, without frames behind the longest.
@@ -36,7 +41,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    wanted = alignment(features) - logits.softmax(-1)
+    wanted = loss_and_alignment(features)[1] - logits.softmax(-1)
     shift = normal(count, 1, 1, 1) * blank + 0.5 * normal(count, 1, 1, classes)
     of_utterances = 0.5 * normal(count, 1, 1, 1).abs() * normal(count, utterances, 1, 1) * blank
     step = normal(count, 1, 1, 1) * wanted

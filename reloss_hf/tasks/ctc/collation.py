@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ...classes.losses import IGNORED
 
@@ -11,7 +13,7 @@ class DataCollatorCTCWithPadding:
     """Pads the inputs of rows by the feature extractor, and their `labels` with -100.
 
     Args:
-        processor: has a feature extractor and a tokenizer, as `Wav2Vec2Processor` does.
+        processor: has a feature extractor, as `Wav2Vec2Processor` does.
     """
 
     def __init__(self, processor: Any):
@@ -22,7 +24,6 @@ class DataCollatorCTCWithPadding:
         batch = self.processor.feature_extractor.pad(
             [{self.name: row[self.name]} for row in rows], padding=True, return_tensors="pt"
         )
-        labels = self.processor.tokenizer.pad(
-            {"input_ids": [row["labels"] for row in rows]}, padding=True, return_tensors="pt"
-        )
-        return {**batch, "labels": labels["input_ids"].masked_fill(labels["attention_mask"] == 0, IGNORED)}
+        # An empty text has one label that is ignored, because models refuse labels without a column.
+        labels = [torch.tensor([*row["labels"]] or [IGNORED]) for row in rows]
+        return {**batch, "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED)}

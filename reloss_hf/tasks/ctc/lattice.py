@@ -42,15 +42,19 @@ def text_loss(features: Features, labels: Tensor | None = None) -> Tensor:
     return ctc_loss(log_probs, targets, frames, lengths, blank=BLANK, reduction="none", zero_infinity=True)
 
 
-@torch.enable_grad()
-def alignment(features: Features) -> Tensor:
-    """How probable each class is at each frame if the text is the target: `P(class at t | target)`, `(n, T, C)`,
-    without a gradient. It is 0 behind the end of an utterance, and for targets that have too few frames."""
-    logits = features["frame_logits"].detach().float().clamp(min=_LEAST).requires_grad_(True)
-    losses = text_loss(features | {"frame_logits": logits})
-    (slope,) = torch.autograd.grad(losses.sum(), logits)  # probability minus alignment
+def loss_and_alignment(features: Features) -> tuple[Tensor, Tensor]:
+    """`text_loss` of the target, and how probable each class is at each frame if the text is the target: `P(class at t
+    | target)`, `(n, T, C)`, without a gradient. The alignment is 0 behind the end of an utterance, and for targets that
+    have too few frames. It is the slope of the loss, so the lattice is computed once for both."""
+    logits = features["frame_logits"].float().clamp(min=_LEAST)
+    with torch.enable_grad():
+        point = logits.detach().requires_grad_(True)
+        losses = text_loss(features | {"frame_logits": point})
+        (slope,) = torch.autograd.grad(losses.sum(), point)  # probability minus alignment
+    point = point.detach()
     known = features["frame_mask"] & (frames_needed(features["labels"]) <= features["frame_mask"].sum(1)).unsqueeze(1)
-    return (logits.detach().softmax(-1) - slope).clamp(min=0) * known.unsqueeze(-1)
+    wanted = (point.softmax(-1) - slope).clamp(min=0) * known.unsqueeze(-1)
+    return losses.detach() + (slope * (logits - point)).sum((1, 2)), wanted
 
 
 def frames_needed(labels: Tensor) -> Tensor:
@@ -98,5 +102,9 @@ def collapsed(path: Tensor, mask: Tensor) -> Tensor:
     path = path * mask
     before = torch.cat([torch.zeros_like(path[..., :1]), path[..., :-1]], dim=-1)
     kept = (path != before) & (path != BLANK)
-    order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)
-    return (path * kept).gather(-1, order)
+    return to_the_left(path * kept, kept)
+
+
+def to_the_left(values: Tensor, kept: Tensor) -> Tensor:
+    """The values with those that are kept at the left of each row, in order, and the others behind them."""
+    return values.gather(-1, (~kept).to(torch.uint8).argsort(dim=-1, stable=True))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ...surrogate import CountedLoss, Features, SurrogateLoss
-from .lattice import BLANK, alignment, emissions, log_probabilities, pair_counts, text_loss
+from .lattice import BLANK, emissions, log_probabilities, loss_and_alignment, pair_counts, text_loss
 
 # The largest distance of a log-cost from the mean. Costs that are further apart rank well and train worse.
 _LARGEST = 1.4
@@ -70,10 +70,12 @@ class CtcCosts(CountedLoss, FrameLoss):
     """CTC, and a cost for each kind of error: characters that are deleted, substituted or inserted.
 
     The alignment `q_t(c) = P(c at frame t | target)` says what each frame should be: a character of the target, or a
-    blank. It is computed from the model's own probabilities `p`, without a gradient. From both follow the expected
-    deletions, frames of a character that the model leaves blank, `Σ_t q_t(characters) p_t(blank)`; the substitutions,
-    frames of a character that the model gives to another; and the insertions, blank frames that the model gives to a
-    character. All are divided by the number of characters of the target.
+    blank. It is computed from the model's own probabilities `p`, without a gradient. `p` and `q` are equal if all
+    likely paths give the target, also where its characters have no certain place. So `p_t - q_t` tells the errors of a
+    frame: deletions, what a blank has too much, `max(0, p_t(blank) - q_t(blank))`; insertions, what it has too little;
+    and substitutions, what one character has in place of another, the rest of `Σ_c |p_t(c) - q_t(c)| / 2`. Each is
+    squared, so that frames without an error have no gradient. All are summed over frames and divided by the number of
+    characters of the target.
 
     The costs of the errors and of CTC are learned. They are positive, so the loss never rewards a lower probability of
     what the alignment wants. CTC trains what is far from right, the expected errors what is nearly decided.
@@ -95,12 +97,12 @@ class CtcCosts(CountedLoss, FrameLoss):
 
     def statistics(self, features: Features) -> Tensor:
         """CTC and the expected errors of each utterance, in the order of `KINDS`, shape `(n, 4)`."""
-        wanted, probs = alignment(features), log_probabilities(features).exp()
-        spoken, given = wanted[..., 1:].sum(-1), probs[..., 1:].sum(-1)
-        right = (wanted[..., 1:] * probs[..., 1:]).sum(-1)
-        errors = (spoken * probs[..., BLANK], spoken * given - right, wanted[..., BLANK] * given)
-        errors = [values.sum(1) / characters(features) for values in errors]
-        return torch.stack([self.cross_entropy(features), *errors], dim=1)
+        losses, wanted = loss_and_alignment(features)
+        excess = (log_probabilities(features).exp() - wanted) * wanted.sum(-1, keepdim=True)  # 0 without an alignment
+        blank = excess[..., BLANK]
+        errors = (blank.clamp(min=0), excess.abs().sum(-1) / 2 - blank.abs(), (-blank).clamp(min=0))
+        counts = torch.stack([losses, *(values.square().sum(1) for values in errors)], dim=1)
+        return counts / characters(features).unsqueeze(1)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         return (self.costs * mean).sum(-1)

@@ -1,12 +1,13 @@
 """Models of speech whose frames have one class each: CTC."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import default_data_collator
+from transformers import DataCollatorWithPadding, default_data_collator
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
@@ -18,12 +19,16 @@ from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .collation import DataCollatorCTCWithPadding
 from .decoding import blank_first, pieces_of, texts_of
-from .lattice import BLANK, best_path, collapsed, frames_needed, log_probabilities
+from .lattice import BLANK, best_path, collapsed, frames_needed, log_probabilities, to_the_left
 from .losses import CtcCosts, CtcLoss, CtcNgramLoss
+
+logger = logging.getLogger(__name__)
 
 # The number of texts of an utterance that a loss on sampled texts compares.
 _SAMPLES = 8
-_ANY = 10**9  # frames
+_MASKS = ("attention_mask", "padding_mask")
+# Labels are decoded as they are: repeated characters stay, and so do spaces before punctuation.
+_PLAINLY = {"group_tokens": False, "clean_up_tokenization_spaces": False}
 _CLASSES = class_names("MODEL_FOR_CTC_MAPPING_NAMES")
 
 
@@ -47,6 +52,7 @@ class CtcTask(CandidateTask):
     group_size = 64
     labels = ("labels",)
     logits = ("logits",)
+    perturbed = staticmethod(perturbed)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -54,10 +60,7 @@ class CtcTask(CandidateTask):
         self._config = next((module.config for module in modules if hasattr(module, "config")), None)
         self._frames_of = next(filter(None, map(_frames_of, modules)), None)
         self._pieces: tuple[str, ...] = ()
-
-    @property
-    def base_loss_key(self) -> str:
-        return "ctc"
+        self._has_warned = False
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -69,31 +72,24 @@ class CtcTask(CandidateTask):
         return False
 
     def collator(self, data_collator: Callable) -> Callable:
-        """The Trainer's own collator pads nothing, so another takes its place if there is a processor."""
-        parts = all(hasattr(self._given, name) for name in ("feature_extractor", "tokenizer"))
-        return (
-            DataCollatorCTCWithPadding(self._given)
-            if parts and data_collator is default_data_collator
-            else data_collator
-        )
+        """The Trainer's own collators do not pad speech and texts alike, so another takes their place.
+
+        Raises:
+            ValueError: there is no processor for it.
+        """
+        if isinstance(data_collator, DataCollatorWithPadding):
+            raise ValueError(
+                f"processing_class={type(self._given).__name__} pads speech or texts, and not both: pass the "
+                "processor that has it, or data_collator=DataCollatorCTCWithPadding(processor)"
+            )
+        ours = hasattr(self._given, "feature_extractor") and data_collator is default_data_collator
+        return DataCollatorCTCWithPadding(self._given) if ours else data_collator
 
     def require_labels(self, inputs: Inputs) -> None:
-        """Raises ValueError if the batch has no labels, or, in training, if a text is too long for its speech and the
-        model does not leave such examples out."""
         if inputs.get("labels") is None:
             raise ValueError(
                 f"the batch has no 'labels', only {sorted(inputs)}: name the column of the characters of the texts "
                 "'labels'"
-            )
-        if not self.model.training or self._frames_of is None or getattr(self._config, "ctc_zero_infinity", False):
-            return
-        needed, frames = frames_needed(self._labels(inputs)).cpu(), self._frames(inputs, _ANY).cpu()
-        short = (needed > frames).nonzero().flatten().tolist()
-        if short:
-            raise ValueError(
-                f"example {short[0]} of the batch has {int(frames[short[0]])} frames of speech, and its text needs "
-                f"{int(needed[short[0]])}, so its CTC loss is infinite: leave such examples out of the data, or set "
-                "model.config.ctc_zero_infinity=True, and the loss leaves them out"
             )
 
     def batch_size(self, inputs: Inputs) -> int:
@@ -127,7 +123,7 @@ class CtcTask(CandidateTask):
         pieces = pieces_of(self.processing_class, classes)
         own = texts_of(torch.where(labels == self._blank, -1, labels + 1), ["", *pieces])
         kept = [[token for token in row if token >= 0 and token != self._blank] for row in labels.tolist()]
-        theirs = self.processing_class.batch_decode(kept, skip_special_tokens=True, **_plainly(self.processing_class))
+        theirs = self.processing_class.batch_decode(kept, skip_special_tokens=True, **_PLAINLY)
         if [text.split() for text in own] != [text.split() for text in theirs]:
             wrong = next(pair for pair in zip(own, theirs, strict=True) if pair[0].split() != pair[1].split())
             raise ValueError(
@@ -155,11 +151,12 @@ class CtcTask(CandidateTask):
     ) -> dict[str, Tensor]:
         logits = named_outputs(outputs, self.logits)["logits"]
         order = blank_first(logits.shape[2], self._blank).to(logits.device)
-        frames = self._frames(inputs, logits.shape[1])
+        frames, labels = self._frames(inputs, logits), self._labels(inputs)
+        self._warn_of_long_texts(frames_needed(labels), frames)
         features = {
             "frame_logits": logits.float()[..., order],
             "frame_mask": torch.arange(logits.shape[1], device=logits.device) < frames.unsqueeze(1),
-            "labels": self._labels(inputs),
+            "labels": labels,
         }
         return features | (self._samples(features) if "sample_labels" in reads else {})
 
@@ -179,16 +176,6 @@ class CtcTask(CandidateTask):
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         """The text of each utterance."""
         return np.array(texts_of(best_path(features), names), dtype=object)
-
-    @staticmethod
-    def perturbed(
-        features: dict[str, Tensor],
-        count: int,
-        generator: torch.Generator,
-        strength: float = 1.0,
-        names: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
-        return perturbed(features, count, generator, strength)
 
     @staticmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
@@ -217,19 +204,30 @@ class CtcTask(CandidateTask):
         return own if own is not None else getattr(self._config, "pad_token_id", None) or 0
 
     def _labels(self, inputs: Inputs) -> Tensor:
-        """The labels with the blank and class 0 in each other's place, and -100 for what is no character."""
+        """The labels with the blank and class 0 in each other's place, and behind them -100 for what is no character,
+        wherever it was."""
         labels = inputs["labels"]
         known = (labels >= 0) & (labels != self._blank)
-        return torch.where(labels == BLANK, self._blank, labels).masked_fill(~known, -100)
+        return to_the_left(torch.where(labels == BLANK, self._blank, labels).masked_fill(~known, -100), known)
 
-    def _frames(self, inputs: Inputs, most: int) -> Tensor:
-        """How many frames each utterance has, shape `(n,)`; at most `most`, those of the longest."""
-        speech = next(inputs[name] for name in ("input_values", "input_features", *inputs) if name in inputs)
-        mask = inputs.get("attention_mask")
-        lengths = torch.full((len(speech),), speech.shape[1], device=speech.device) if mask is None else mask.sum(-1)
-        if self._frames_of is None:
-            return torch.full_like(lengths, most)
-        return self._frames_of(lengths).long().clamp(max=most)
+    def _frames(self, inputs: Inputs, logits: Tensor) -> Tensor:
+        """How many frames each utterance has, shape `(n,)`: all, if nothing tells how long its speech is."""
+        n, most = logits.shape[:2]
+        mask = next((inputs[name] for name in _MASKS if inputs.get(name) is not None), None)
+        if mask is None or self._frames_of is None:
+            return torch.full((n,), most, device=logits.device)
+        return self._frames_of(mask.view(n, -1).sum(-1)).long().clamp(0, most)
+
+    def _warn_of_long_texts(self, needed: Tensor, frames: Tensor) -> None:
+        if self._has_warned or not (needed > frames).any():
+            return
+        self._has_warned, worst = True, int((needed - frames).argmax())
+        logger.warning(
+            "a text needs %d frames, and its speech has %d: the loss leaves such examples out, so remove them from the "
+            "data, or check that their texts belong to their speech",
+            needed[worst],
+            frames[worst],
+        )
 
     @torch.no_grad()
     def _samples(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -259,8 +257,3 @@ def _frames_of(module: torch.nn.Module) -> Callable[[Tensor], Tensor] | None:
         ),
         None,
     )
-
-
-def _plainly(tokenizer: Any) -> dict[str, bool]:
-    """The argument of tokenizers of CTC that keeps repeated characters of labels."""
-    return {"group_tokens": False} if getattr(tokenizer, "word_delimiter_token", None) is not None else {}

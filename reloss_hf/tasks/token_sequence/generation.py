@@ -17,6 +17,8 @@ from ..models import learns_prompts, model_and_wrapped, takes
 
 # How many tokens beyond the length of the longest target the model may generate.
 _EXTRA_TOKENS = 8
+# How configurations call the number of positions that a decoder has.
+_POSITIONS = ("max_target_positions", "max_decoder_position_embeddings", "max_position_embeddings")
 
 
 def require_own_output(model: torch.nn.Module, is_encoder_decoder: bool) -> None:
@@ -75,7 +77,7 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
         arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
     if starts.shape[1] > 1:
         arguments["decoder_input_ids"] = starts
-    settings = _settings(model, inputs["labels"].shape[1] + _EXTRA_TOKENS, samples is not None)
+    settings = _settings(model, _new_tokens(model, inputs["labels"].shape[1], starts.shape[1]), samples is not None)
     tokens = _generate_of(model)(**arguments, generation_config=settings)
     other = settings.decoder_start_token_id  # generate may start with another token than training
     begins = (tokens[:, :1] == starts[:, :1]).all() or (other is not None and (tokens[:, 0] == other).all())
@@ -100,6 +102,15 @@ def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:
         if isinstance(module, WhisperGenerationMixin):
             return partial(GenerationMixin.generate, module)
     return model.generate
+
+
+def _new_tokens(model: torch.nn.Module, target: int, start: int) -> int:
+    """How many tokens the model may generate behind `start` tokens if the longest target has `target`: some more than
+    the target, but none for which the decoder has no position."""
+    decoder = model.config.get_text_config(decoder=True) if hasattr(model, "config") else None
+    positions = next((getattr(decoder, name) for name in _POSITIONS if getattr(decoder, name, None)), None)
+    most = target + _EXTRA_TOKENS
+    return most if positions is None else min(most, max(positions, target + 1) - start)
 
 
 def _settings(model: torch.nn.Module, most: int, samples: bool) -> GenerationConfig:

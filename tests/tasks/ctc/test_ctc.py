@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -210,21 +211,28 @@ def squeezed(rows):
     )
 
 
-def test_a_text_without_enough_frames_is_named(small, tmp_path):
-    trainer = make_trainer(tmp_path, squeezed(small), arguments={"max_steps": 4, "surrogate_start": None})
-    with pytest.raises(
-        ValueError, match=r"of the batch has \d+ frames of speech, and its text needs \d+.*zero_infinity"
-    ):
-        trainer.train()
-
-
-def test_it_is_left_out_if_the_model_says_so(small, tmp_path):
-    model = warm_model(ctc_zero_infinity=True)
-    trainer = make_trainer(tmp_path, squeezed(small), model, Forced, SHORT, metric="wer")
+def test_a_text_without_enough_frames_is_named_once_and_left_out(small, tmp_path, caplog):
+    trainer = make_trainer(tmp_path, squeezed(small), cls=Forced, arguments=SHORT, metric="wer")
     trainer.train()
+    named = [one for one in caplog.messages if "the loss leaves such examples out" in one]
+    assert len(named) == 1 and re.match(r"a text needs \d+ frames, and its speech has \d+", named[0])
     assert trainer.surrogate_in_force and weights_of(trainer).isfinite().all()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert all(0 < loss < 20 for loss in losses)
+
+
+def test_texts_may_be_empty(small, tmp_path):
+    rows = small.map(lambda row, number: row | {"labels": row["labels"] * (number > 1)}, with_indices=True)
+    trainer = make_trainer(tmp_path, rows, cls=Forced, arguments=SHORT, metric="wer")
+    trainer.train()
+    assert trainer.surrogate_in_force and weights_of(trainer).isfinite().all()
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "feature_extractor"])
+def test_half_a_processor_makes_no_batches(small, tmp_path, part):
+    half_of_it = getattr(make_processor(tmp_path), part)
+    with pytest.raises(ValueError, match="pads speech or texts, and not both: pass the processor that has it"):
+        make_trainer(tmp_path, small, arguments=SHORT, metric="wer", processing_class=half_of_it)
 
 
 def test_the_collator_of_a_processor_pads_speech_and_texts(small, tmp_path):

@@ -8,12 +8,12 @@ import torch
 from reloss_hf import CtcCosts, CtcLoss, CtcNgramLoss, ExpectedWerLoss
 from reloss_hf.tasks.ctc.candidates import perturbed
 from reloss_hf.tasks.ctc.lattice import (
-    alignment,
     best_path,
     collapsed,
     emissions,
     frames_needed,
     log_probabilities,
+    loss_and_alignment,
     pair_counts,
     text_loss,
 )
@@ -51,7 +51,7 @@ def test_the_loss_of_a_text_is_the_sum_over_its_paths():
 
 def test_the_alignment_is_the_share_of_the_paths_of_the_target():
     features = make_features()
-    found = alignment(features)
+    found = loss_and_alignment(features)[1]
     for row in range(2):
         expected, total = torch.zeros(FRAMES, CLASSES), 0
         for text, p, path in paths(features, row):
@@ -92,12 +92,26 @@ def test_equal_neighbours_need_a_blank_between():
 
 def test_expected_errors_are_those_of_the_frames():
     features = make_features(labels=((1, -100, -100),), frames=(5,))
-    wanted, probs = alignment(features)[0], features["frame_logits"][0].softmax(-1)
-    deleted = (wanted[:, 1:].sum(1) * probs[:, 0]).sum()
-    substituted = (wanted[:, 1] * probs[:, 2] + wanted[:, 2] * probs[:, 1]).sum()
-    inserted = (wanted[:, 0] * probs[:, 1:].sum(1)).sum()
+    wanted, probs = loss_and_alignment(features)[1][0], features["frame_logits"][0].softmax(-1)
+    deleted, substituted, inserted = torch.zeros(3)
+    for excess in probs - wanted:
+        deleted, inserted = deleted + excess[0].clamp(min=0) ** 2, inserted + excess[0].clamp(max=0) ** 2
+        missing, given = (-excess[1:]).clamp(min=0).sum(), excess[1:].clamp(min=0).sum()
+        substituted += min(missing, given) ** 2  # of characters that another has instead
     expected = torch.stack([CtcLoss()(features)[0], deleted, substituted, inserted])
     torch.testing.assert_close(CtcCosts().statistics(features)[0], expected)
+
+
+def test_a_character_without_a_certain_place_is_no_error():
+    probs = torch.tensor([[0.5, 0.5, 1e-9], [0.5, 0.5, 1e-9], [1.0, 1e-9, 1e-9]])
+    probs = torch.stack([probs, torch.tensor([[1e-9, 1.0, 1e-9], [0.5, 0.5, 1e-9], [1.0, 1e-9, 1e-9]])])
+    features = {"frame_logits": probs.log(), "frame_mask": torch.ones(2, 3, dtype=torch.bool)}
+    logits = features["frame_logits"].requires_grad_(True)
+    errors = CtcCosts().statistics(features | {"labels": torch.tensor([[1], [1]])})[:, 1:]
+    (slope,) = torch.autograd.grad(errors.sum(), logits)
+    for found in (errors, slope):
+        assert found[0].abs().max() > 0.01  # the first character may be missing
+        torch.testing.assert_close(found[1], torch.zeros_like(found[1]), atol=1e-5, rtol=0)
 
 
 def sampled(features):
@@ -117,6 +131,15 @@ def test_expected_word_errors_weigh_distinct_texts_by_their_probability():
     )
     expected = wrong / (right + wrong) / torch.tensor([3, 1])
     torch.testing.assert_close(ExpectedWerLoss()(features), expected)
+
+
+def test_the_share_of_ctc_in_the_costs_has_the_slope_of_ctc():
+    slopes = []
+    for values in (lambda features: CtcCosts().statistics(features)[:, 0], CtcLoss()):
+        features = make_features(labels=((1, 2, 2), (2, 2, 2)))  # the second text has too few frames
+        logits = features["frame_logits"].requires_grad_(True)
+        slopes += torch.autograd.grad(values(features).sum(), logits)
+    torch.testing.assert_close(*slopes)
 
 
 LOSSES = [CtcLoss, CtcCosts, CtcNgramLoss, ExpectedWerLoss]
@@ -160,7 +183,7 @@ def test_a_higher_probability_of_what_the_alignment_wants_never_costs_more():
     loss = CtcCosts()
     loss.log_costs.data = torch.randn(4)
     features = make_features(labels=((1, 2, 2),), frames=(4,))  # one path alone
-    wanted = alignment(features)
+    wanted = loss_and_alignment(features)[1]
     logits = features["frame_logits"].clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(loss(features | {"frame_logits": logits}).sum(), logits)
     certain = wanted > 0.999

@@ -4,7 +4,7 @@ import jiwer
 import pytest
 import torch
 from toy_training import learning_less
-from toy_whisper import PROMPT, VOCABULARY, collate, make_model, make_processor, make_rows, make_trainer
+from toy_whisper import END, PROMPT, VOCABULARY, collate, make_model, make_processor, make_rows, make_trainer
 from transformers import GenerationMixin
 
 from reloss_hf import (
@@ -60,6 +60,18 @@ def test_nothing_in_the_prompt_counts_as_a_match(rows, tmp_path):
     features = trainer.task.features(model, outputs, batch, OwnOutputSurrogate.reads)
     assert not features["text_mask"][:, :3].any() and not features["prefix_mask"][:, :3].any()
     assert features["text_mask"][:, 3].all() and features["target_mask"][:, :3].all()
+
+
+@pytest.mark.parametrize("loss", [OwnOutputSurrogate, MinimumWerLoss])
+@pytest.mark.parametrize("length", [36, 40])
+def test_an_output_is_never_longer_than_the_decoder_has_positions(rows, tmp_path, loss, length):
+    model = make_model()
+    assert model.config.max_target_positions == 40
+    model.generation_config.suppress_tokens += [VOCABULARY[END]]  # it never ends by itself
+    long = [row | {"labels": [*row["labels"][:4], *[0] * (length - 4), VOCABULARY[END]]} for row in rows[:16]]
+    trainer = make_trainer(tmp_path, long, model, {"surrogate_start": 0, "max_steps": 1}, surrogate=loss())
+    trainer.train()
+    assert trainer.surrogate_in_force
 
 
 @pytest.mark.parametrize("loss", [OwnOutputSurrogate, MinimumRiskLoss, MinimumWerLoss])
