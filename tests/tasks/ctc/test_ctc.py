@@ -37,13 +37,17 @@ def small():
     return make_rows(60)
 
 
+class Learning(Forced):
+    sets, candidates, steps = 6, 12, 50
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     arguments = {"max_steps": 6, "logging_steps": 2, "surrogate_group_size": 8, "surrogate_learn_again": 1}
     arguments |= {"save_predictions": True}
     folder, held_out = tmp_path_factory.mktemp("out"), make_rows(60, seed=3)
     trainer = make_trainer(
-        folder, make_rows(100), cls=Forced, arguments=arguments, metric="wer", surrogate_dataset=held_out
+        folder, make_rows(100), cls=Learning, arguments=arguments, metric="wer", surrogate_dataset=held_out
     )
     trainer.train()
     return trainer
