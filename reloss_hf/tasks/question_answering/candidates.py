@@ -83,7 +83,9 @@ def decode(features: Features) -> list[dict[str, Any]]:
     return [as_prediction(*row) for row in rows]
 
 
-def perturbed(features: Features, count: int, generator: torch.Generator, strength: float = 1.0) -> Features:
+def perturbed(
+    features: Features, count: int, generator: torch.Generator, strength: float = 1.0, names: Sequence[str] = ()
+) -> Features:
     """`count` copies of some windows, one after the other.
 
     Each copy has a shift of the null score, one for all windows and one by window; sharper or flatter scores of spans,
@@ -95,6 +97,7 @@ def perturbed(features: Features, count: int, generator: torch.Generator, streng
         count: number of copies.
         generator: draws the perturbations.
         strength: factor of the perturbations. It is 1, or more if 1 changes no prediction.
+        names: not read.
 
     Returns:
         The features of `count · n` windows. Scores are log-probabilities up to a constant, which losses take away.

@@ -56,6 +56,7 @@ class QuestionAnsweringTask(CandidateTask):
     label_columns = ("answerable",)
     window_of = "example_id"
     decoded_from = KEPT
+    perturbed = staticmethod(perturbed)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
@@ -141,16 +142,6 @@ class QuestionAnsweringTask(CandidateTask):
         found = self.forced_predictions(outputs, inputs, [Candidate(number)], range(self.batch_size(inputs)))
         windows = inputs["input_ids"][self._kept(self._features(*self._span_logits(outputs), inputs))]
         return with_spans(found, windows.tolist(), self.processing_class)
-
-    @staticmethod
-    def perturbed(
-        features: dict[str, Tensor],
-        count: int,
-        generator: torch.Generator,
-        strength: float = 1.0,
-        names: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
-        return perturbed(features, count, generator, strength)
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
