@@ -24,6 +24,7 @@ LIMBS = (
 )  # fmt: skip
 _CLUTTER = 8  # shapes behind a figure
 _HIDDEN = 0.6  # how often something stands in front of a figure
+_COLOURS = (220, 170, 130), (50, 80, 190), (60, 130, 60)  # of skin, shirt and trousers; each figure's differ a little
 
 
 def load(train: int = 2500, validation: int = 300, test: int = 800, seed: int = 0) -> datasets.DatasetDict:
@@ -86,9 +87,11 @@ def _joints(draw: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _figure(draw: np.random.Generator, brush: ImageDraw.ImageDraw, joints: dict[str, np.ndarray]) -> None:
-    skin, clothes, thickness = _colour(draw), _colour(draw), int(draw.integers(2, 5))
+    skin, shirt, trousers = (tuple((np.array(middle) + draw.integers(-25, 26, 3)).tolist()) for middle in _COLOURS)
+    thickness = int(draw.integers(2, 5))
     for first, second in LIMBS:
-        colour = skin if {first, second} & {"left_wrist", "right_wrist", "left_ankle", "right_ankle"} else clothes
+        bare = {first, second} & {"left_wrist", "right_wrist", "left_ankle", "right_ankle"}
+        colour = skin if bare else trousers if "knee" in first + second else shirt
         brush.line([tuple(joints[first]), tuple(joints[second])], fill=colour, width=thickness)
     top, neck = joints["head_top"], joints["neck"]
     middle, radius = (top + neck) / 2, np.linalg.norm(top - neck) / 2

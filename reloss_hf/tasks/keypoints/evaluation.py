@@ -54,5 +54,5 @@ def _gold(labels: np.ndarray | tuple[np.ndarray, ...], size: tuple[int, int]) ->
     heatmaps, *weights = labels if isinstance(labels, tuple) else (labels,)
     visible = heatmaps.max((2, 3)) > 0
     for given in weights:
-        visible &= given.max((2, 3)) > 0
+        visible &= given.reshape(*visible.shape, -1).max(2) > 0
     return decode_poses(torch.as_tensor(heatmaps), size).numpy(), visible
