@@ -24,7 +24,11 @@ LIMBS = (
 )  # fmt: skip
 _CLUTTER = 8  # shapes behind a figure
 _HIDDEN = 0.6  # how often something stands in front of a figure
-_COLOURS = (220, 170, 130), (50, 80, 190), (60, 130, 60)  # of skin, shirt and trousers; each figure's differ a little
+# Of the limb that ends at a joint, the outermost first; a figure is tinted, so that its colours differ a little.
+_COLOURS = {
+    "ankle": (220, 60, 60), "knee": (230, 140, 40), "wrist": (60, 90, 220), "elbow": (60, 200, 210),
+    "head": (220, 190, 150), "shoulder": (70, 180, 70), "hip": (150, 70, 190),
+}  # fmt: skip
 
 
 def load(train: int = 2500, validation: int = 300, test: int = 800, seed: int = 0) -> datasets.DatasetDict:
@@ -87,15 +91,14 @@ def _joints(draw: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _figure(draw: np.random.Generator, brush: ImageDraw.ImageDraw, joints: dict[str, np.ndarray]) -> None:
-    skin, shirt, trousers = (tuple((np.array(middle) + draw.integers(-25, 26, 3)).tolist()) for middle in _COLOURS)
-    thickness = int(draw.integers(2, 5))
+    tint, thickness = draw.integers(-25, 26, 3), int(draw.integers(2, 5))
+    colours = {part: tuple((np.array(colour) + tint).tolist()) for part, colour in _COLOURS.items()}
     for first, second in LIMBS:
-        bare = {first, second} & {"left_wrist", "right_wrist", "left_ankle", "right_ankle"}
-        colour = skin if bare else trousers if "knee" in first + second else shirt
-        brush.line([tuple(joints[first]), tuple(joints[second])], fill=colour, width=thickness)
+        part = next(part for part in colours if part in first + second)
+        brush.line([tuple(joints[first]), tuple(joints[second])], fill=colours[part], width=thickness)
     top, neck = joints["head_top"], joints["neck"]
     middle, radius = (top + neck) / 2, np.linalg.norm(top - neck) / 2
-    brush.ellipse([*(middle - radius), *(middle + radius)], fill=skin)
+    brush.ellipse([*(middle - radius), *(middle + radius)], fill=colours["head"])
 
 
 def _shape(draw: np.random.Generator, brush: ImageDraw.ImageDraw) -> None:

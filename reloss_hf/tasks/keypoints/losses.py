@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...surrogate import CountedLoss, Features, SurrogateLoss
-from .heatmaps import bumps, pixels_of_heatmap
+from .heatmaps import bumps, pixels_of_heatmap, without_tiny
 
 # The least sharpness of a softmax and how many there are, where the mean heatmap is 1 at its peak.
 _SHARPNESS, _DOUBLINGS = 4.0, 4  # 4, 8, 16 and 32
@@ -140,7 +140,10 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
         weights, total = self.weights(gold), 0
         for image in range(images):  # one at a time, so that its copies fit the cache
             of_image = {name: value[image, None] for name, value in gold.items()}
-            total += weights[image] * self._statistics(heatmaps[image, None], of_image).unflatten(1, (count, -1))[0]
+            total += (
+                weights[image]
+                * self._statistics(heatmaps[image, None].contiguous(), of_image).unflatten(1, (count, -1))[0]
+            )
         return total / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
@@ -167,7 +170,7 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
         # The highest value is taken off for the range of floats alone.
         chances = (_SHARPNESS / self.peak * (heatmaps - heatmaps.detach().amax(3, keepdim=True))).exp()
         for doubling in range(_DOUBLINGS):
-            chances = chances.square() if doubling else chances
+            chances = without_tiny(chances.square() if doubling else chances)
             counts = chances @ near
             hits.append((counts[..., :-1] / counts[..., -1:]).clamp(max=1))
         parts = torch.cat([self._miss(torch.cat(hits, 3)), errors.unsqueeze(3)], 3)

@@ -215,7 +215,7 @@ def test_weights_of_ready_heatmaps_may_have_any_shape_behind_the_joints(rows, tm
         as_heatmaps(rows[:20], True), label_weights=lambda row: row["label_weights"].view(4, *[1] * len(shape))
     )
     ready = changed(ready, label_weights=lambda row: row["label_weights"].expand(4, *shape))
-    trainer = make_trainer(tmp_path, ready, arguments={"surrogate_start": None})
+    trainer = make_trainer(tmp_path, ready, make_vitpose(), arguments={"surrogate_start": None})
     trainer.compute_metrics = pose_compute_metrics(SIZE, **TORSO)
     batch = trainer.data_collator(ready)
     assert trainer.task.weight(batch) == sum(row["visible"].sum() for row in rows[:20])
@@ -352,7 +352,7 @@ def test_as_few_joints_as_one_train_with_boxes(tmp_path, count):
 
 def test_a_slice_of_a_slice_is_not_augmented_either():
     persons = prepare_pose_features(make_persons(8), make_processor(), augment=True)
-    held_out = KeypointsTask.held_out(None, Subset(Subset(persons, range(6)), range(3)))
+    held_out = KeypointsTask(make_vitpose(17), None).held_out(Subset(Subset(persons, range(6)), range(3)))
     assert len(held_out) == 3 and torch.equal(held_out[1]["keypoints"], held_out[1]["keypoints"])
 
 
