@@ -80,8 +80,8 @@ def bumps(places: Tensor, widths: Tensor, shape: tuple[int, int]) -> tuple[Tenso
 
 
 def without_tiny(values: Tensor) -> Tensor:
-    """Values with 0 in place of those below 1e-8. Products of tiny floats may be subnormal, and a matrix product of such
-    takes ten times as long."""
+    """Values with 0 in place of those below 1e-8. Products of tiny floats may be subnormal, and a matrix product of
+    such takes ten times as long."""
     return torch.nn.functional.threshold(values, 1e-8, 0.0)
 
 
