@@ -35,6 +35,7 @@ def run(folder, monkeypatch, tmp_path):
 
     def run(*arguments):
         size = ["--layers", "1", "--width", "16", "--heads", "2", "--image_size", "32", "--num_train_epochs", "2"]
+        size += ["--pretraining_epochs", "1"]
         steps = ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
         monkeypatch.setattr(sys, "argv", ["run_pose.py", *size, *steps, "--surrogate_group_size", "8", *arguments])
         sys.argv += ["--output_dir", str(tmp_path / "out")]

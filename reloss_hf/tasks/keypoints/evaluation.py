@@ -19,7 +19,7 @@ def pose_compute_metrics(
     head: Pairs | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """A `compute_metrics` for the Trainer: PCK, OKS and AP of single persons.
+    """A `compute_metrics` for the Trainer: PCK, OKS and the mean AP of each image; see `KeypointSimilarity`.
 
     The Trainer keeps all heatmaps until the end, 4 bytes for each pixel. To keep places alone, pass the Trainer
     `preprocess_logits_for_metrics=lambda heatmaps, labels: decode_poses(heatmaps, size)`.

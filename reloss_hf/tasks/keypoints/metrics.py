@@ -156,8 +156,8 @@ class KeypointSimilarity(PoseMetric):
 
     The result has the keys `oks`; `ap_50` and `ap_75`, the shares of persons with an OKS of at least 0.5 and 0.75; and
     `ap`, the mean share over the thresholds 0.5, 0.55, ..., 0.95. It is the mean of COCO's average precision of each
-    image, with one person and one prediction. COCO's own number for many images is lower, because it also ranks the
-    predictions of all images by their confidence.
+    image, with one person and one prediction. COCO's own number for many images is at most as high, because it also
+    ranks the predictions of all images by their confidence.
 
     Args:
         sigmas: the deviation of what people mark, for each joint, as a share of the square root of the area. By default
