@@ -1,7 +1,7 @@
 """Stick figures that need no download: people of varied build, over clutter, some of them half hidden.
 
-They look at us, so their left is on the right of the picture. Joints are those of Leeds Sports Poses. A joint that
-something hides is not labelled. The data are deterministic.
+They look at us, so their left is on the right of the picture. Each kind of limb has its own colour, the same left and
+right. Joints are those of Leeds Sports Poses. A joint that something hides is not labelled. The data are deterministic.
 """
 
 import io
