@@ -23,9 +23,9 @@ from from_scratch import build_model
 from transformers import AutoImageProcessor, HfArgumentParser, PreTrainedModel, VitPoseForPoseEstimation, set_seed
 
 from reloss_hf import (
-    ExpectedMiss,
     HardKeypointMining,
     HeatmapCrossEntropy,
+    LogExpectedMiss,
     ReLossTrainer,
     ReLossTrainingArguments,
     SoftArgmaxLoss,
@@ -44,7 +44,7 @@ NOT_LEARNED = {
     "heatmap_cross_entropy": lambda joints: HeatmapCrossEntropy(),
     "hard_keypoints": lambda joints: HardKeypointMining(),
     "soft_argmax": lambda joints: SoftArgmaxLoss(),
-    "as_written": ExpectedMiss,
+    "as_written": LogExpectedMiss,
 }
 ARMS = ("squared_error", *NOT_LEARNED, "surrogate")
 _SCORES = ("pck", "oks", "ap")

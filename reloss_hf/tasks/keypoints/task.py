@@ -18,7 +18,14 @@ from .candidates import perturbed
 from .hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
 from .heatmaps import decode_poses, peaks, pixels_of_heatmap
 from .joints import left_and_right, names_of_joints
-from .losses import ExpectedMiss, GatedSquaredError, KeypointLoss, KeypointSquaredError, mean_of_visible
+from .losses import (
+    ExpectedMiss,
+    GatedSquaredError,
+    KeypointLoss,
+    KeypointSquaredError,
+    LogExpectedMiss,
+    mean_of_visible,
+)
 from .metrics import METRICS, references_of
 from .preparation import SIGMA, PoseDataset
 
@@ -41,7 +48,7 @@ class KeypointsTask(CandidateTask):
     name = "keypoints"
     does = "finds the joints of a person"
     columns = ("keypoints", "visible", "box", "area", "heatmap_sigma", "label_weights")
-    default_surrogate = ExpectedMiss
+    default_surrogate = LogExpectedMiss
     default_loss = None
     hand_made = (KeypointSquaredError, HeatmapCrossEntropy, HardKeypointMining, SoftArgmaxLoss)
     computes_base_loss = True
