@@ -27,7 +27,7 @@ DEFAULTS = {
     "report_to": "none",
 }
 _SPEARMANS = ("spearman", "spearman_within")
-_INITIAL_MODEL = "initial_model"
+INITIAL_MODEL = "initial_model"
 
 
 class WarmStart(ReLossCallback):
@@ -78,7 +78,7 @@ class Experiment(ABC):
     def warm_start(self) -> tuple[dict, str]:
         """Train the warm start. Returns its row of the results and its checkpoint."""
         if get_last_checkpoint(make_folder(self.out / "warm_start")) is None:
-            self.trainer("warm_start", self.out / _INITIAL_MODEL, callbacks=[WarmStart()]).train()
+            self.trainer("warm_start", self.out / INITIAL_MODEL, callbacks=[WarmStart()]).train()
         with self.args.main_process_first(desc="saving"):
             checkpoint = get_last_checkpoint(self.out / "warm_start")
         row = {"arm": "warm_start", "updates": int(checkpoint.rsplit("-", 1)[1])}
@@ -129,7 +129,7 @@ def save_initial_model(model: PreTrainedModel, args: TrainingArguments) -> None:
     """Save the initial model of the warm start, on the first process, before the others continue."""
     with args.main_process_first(desc="saving"):
         if args.process_index == 0:
-            model.save_pretrained(Path(args.output_dir) / _INITIAL_MODEL)
+            model.save_pretrained(Path(args.output_dir) / INITIAL_MODEL)
 
 
 def print_table(rows: list[dict], scores: list[str]) -> None:

@@ -234,6 +234,12 @@ class CountedLoss(SurrogateLoss):
         weights = self.weights(features)
         return torch.tensordot(weights, statistics, 1) / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
+    def mean_statistics_of_copies(self, copies: Features, count: int) -> Tensor:
+        """The mean statistics of each of `count` copies of some examples, which differ in `scores` alone and come one
+        after the other, shape `(count, *shape of one)`. One at a time, because those of pixels take memory."""
+        parts = zip(*(value.chunk(count) for value in copies.values()), strict=True)
+        return torch.stack([self.mean_statistics(dict(zip(copies, part, strict=True))) for part in parts])
+
     def batch_loss(self, features: Features, whole: Tensor | None = None) -> Tensor:
         """The loss of a batch. For a part of a batch, a loss that is not linear gives the loss of the whole batch. The
         gradients of the parts, summed by their weights, are then the gradient of the whole batch.

@@ -43,7 +43,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 LINKED = [README, *DOCS, *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/**/README.md"))]
 WITH_PYTHON = [path for path in DOCS if read(path).python]
 # The loss that each block of the README ends on.
-LOSSES_OF_THE_README = ["ClassCosts", "TagCosts", "ExpectedMiss", "NgramSurrogate", "AnswersCrossEntropy"]
+LOSSES_OF_THE_README = ["ClassCosts", "TagCosts", "LogExpectedMiss", "NgramSurrogate", "AnswersCrossEntropy"]
 
 
 def name_of(path):

@@ -1,7 +1,7 @@
 """Stick figures that need no download: people of varied build, over clutter, some of them half hidden.
 
-They look at us, so their left is on the right of the picture. Joints are those of Leeds Sports Poses. A joint that
-something hides is not labelled. The data are deterministic.
+They look at us, so their left is on the right of the picture. Each kind of limb has its own colour, the same left and
+right. Joints are those of Leeds Sports Poses. A joint that something hides is not labelled. The data are deterministic.
 """
 
 import io
@@ -24,6 +24,11 @@ LIMBS = (
 )  # fmt: skip
 _CLUTTER = 8  # shapes behind a figure
 _HIDDEN = 0.6  # how often something stands in front of a figure
+# Of the limb that ends at a joint, the outermost first; a figure is tinted, so that its colours differ a little.
+_COLOURS = {
+    "ankle": (220, 60, 60), "knee": (230, 140, 40), "wrist": (60, 90, 220), "elbow": (60, 200, 210),
+    "head": (220, 190, 150), "shoulder": (70, 180, 70), "hip": (150, 70, 190),
+}  # fmt: skip
 
 
 def load(train: int = 2500, validation: int = 300, test: int = 800, seed: int = 0) -> datasets.DatasetDict:
@@ -86,13 +91,14 @@ def _joints(draw: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _figure(draw: np.random.Generator, brush: ImageDraw.ImageDraw, joints: dict[str, np.ndarray]) -> None:
-    skin, clothes, thickness = _colour(draw), _colour(draw), int(draw.integers(2, 5))
+    tint, thickness = draw.integers(-25, 26, 3), int(draw.integers(2, 5))
+    colours = {part: tuple((np.array(colour) + tint).tolist()) for part, colour in _COLOURS.items()}
     for first, second in LIMBS:
-        colour = skin if {first, second} & {"left_wrist", "right_wrist", "left_ankle", "right_ankle"} else clothes
-        brush.line([tuple(joints[first]), tuple(joints[second])], fill=colour, width=thickness)
+        part = next(part for part in colours if part in first + second)
+        brush.line([tuple(joints[first]), tuple(joints[second])], fill=colours[part], width=thickness)
     top, neck = joints["head_top"], joints["neck"]
     middle, radius = (top + neck) / 2, np.linalg.norm(top - neck) / 2
-    brush.ellipse([*(middle - radius), *(middle + radius)], fill=skin)
+    brush.ellipse([*(middle - radius), *(middle + radius)], fill=colours["head"])
 
 
 def _shape(draw: np.random.Generator, brush: ImageDraw.ImageDraw) -> None:

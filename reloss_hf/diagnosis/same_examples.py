@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..learning.functional import hard_rank, spearman_correlation
 from ..learning.metrics import LoadedGroupMetric
 from ..learning.predictions import Predictions
-from ..learning.sets import STRENGTHS, draw_candidates, mean_losses, mean_statistics
+from ..learning.sets import STRENGTHS, draw_candidates, mean_losses
 from ..surrogate import CountedLoss, Features, SurrogateLoss
 from ..tasks import CandidateTask
 from .results import Diagnosis, LossDiagnosis, bootstrap_draws, interval_of
@@ -108,7 +108,7 @@ def _first_warning_alone() -> Iterator[None]:
 def _losses(loss: SurrogateLoss, copies: Features) -> Tensor:
     """The losses of the candidates, shape `(candidates,)`. A loss that depends on all examples sees them together."""
     if isinstance(loss, CountedLoss):
-        return (loss.log_scale.exp() * loss.of_statistics(mean_statistics(loss, copies, _CANDIDATES))).double()
+        return (loss.log_scale.exp() * loss.of_statistics(loss.mean_statistics_of_copies(copies, _CANDIDATES))).double()
     return mean_losses(loss, loss, copies, _CANDIDATES).double()
 
 

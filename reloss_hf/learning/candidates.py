@@ -20,7 +20,7 @@ from .metrics import LoadedGroupMetric, rows_of
 from .predictions import Predictions
 from .results import json_value
 from .scale import scale_to_cross_entropy
-from .sets import STRENGTHS, draw_candidates, mean_losses, mean_statistics
+from .sets import STRENGTHS, draw_candidates, mean_losses
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,8 @@ class CandidateLearner:
                 predictions, self.metric, perturbed, self.decode, self.group_size, candidates, generator
             )
             with torch.no_grad():
-                means, base = mean_statistics(self.surrogate, copies, candidates), torch.empty(candidates)
+                means = self.surrogate.mean_statistics_of_copies(copies, candidates)
+                base = torch.empty(candidates)
                 if with_base:
                     base = mean_losses(self.surrogate.cross_entropy, self.surrogate, copies, candidates)
             places = _scored(scores)

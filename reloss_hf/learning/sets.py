@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..surrogate import CountedLoss, Features, SurrogateLoss, weighted_mean
+from ..surrogate import Features, SurrogateLoss, weighted_mean
 from .metrics import LoadedGroupMetric, rows_of
 from .predictions import Predictions
 
@@ -43,13 +43,6 @@ def draw_candidates(
     groups = np.arange(count * len(chosen)).reshape(count, -1)
     scores = metric(decode(copies, chosen.names), np.concatenate([references] * count), groups)
     return copies, torch.from_numpy(scores)
-
-
-def mean_statistics(loss: CountedLoss, copies: Features, count: int) -> Tensor:
-    """The mean statistics of each of `count` candidates, shape `(count, *shape of one)`. One at a time, because
-    those of pixels take memory."""
-    candidates = zip(*(value.chunk(count) for value in copies.values()), strict=True)
-    return torch.stack([loss.mean_statistics(dict(zip(copies, parts, strict=True))) for parts in candidates])
 
 
 def mean_losses(of_examples: Callable[[Features], Tensor], loss: SurrogateLoss, copies: Features, count: int) -> Tensor:

@@ -1,25 +1,15 @@
 """The example of poses, and the stick figures that it draws for itself."""
 
-import json
-import runpy
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from places import ROOT
 
 FOLDER = ROOT / "examples" / "pose"
-
-
-@pytest.fixture
-def folder(monkeypatch):
-    """Of the example, whose modules are found as the script finds them, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    before = set(sys.modules)
-    yield FOLDER
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER.parent)):
-            del sys.modules[name]
+SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--image_size", "32", "--num_train_epochs", "2"]
+SMALL += ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--surrogate_group_size", "8"]
+SMALL += ["--disable_tqdm", "True", "--use_cpu"]
 
 
 @pytest.fixture
@@ -30,25 +20,15 @@ def figures(folder):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, tmp_path):
-    """Run the script in this process, which has imported what takes longest."""
-
-    def run(*arguments):
-        size = ["--layers", "1", "--width", "16", "--heads", "2", "--image_size", "32", "--num_train_epochs", "2"]
-        steps = ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--disable_tqdm", "True", "--use_cpu"]
-        monkeypatch.setattr(sys, "argv", ["run_pose.py", *size, *steps, "--surrogate_group_size", "8", *arguments])
-        sys.argv += ["--output_dir", str(tmp_path / "out")]
-        runpy.run_path(str(folder / "run_pose.py"), run_name="__main__")
-        return json.loads((tmp_path / "out" / "results.json").read_text())
-
-    return run
+def run(run_script):
+    return partial(run_script, "run_pose.py", *SMALL)
 
 
 def test_figures_vary_and_some_joints_are_hidden(figures):
     splits = figures.load(train=60, validation=4, test=4)
     poses, visible = (np.array(splits["train"][name][:]) for name in ("keypoints", "visible"))
     assert poses.shape == (60, 14, 2) and splits["train"][0]["image"].size == (64, 64)
-    assert 0.7 < visible.mean() < 0.97 and (poses[visible] >= 0).all() and (poses[visible] <= 63).all()
+    assert 0.7 < visible.mean() < 0.98 and (poses[visible] >= 0).all() and (poses[visible] <= 63).all()
     left, right = (figures.NAMES.index(f"{side}_shoulder") for side in ("left", "right"))
     assert (poses[:, left, 0] > poses[:, right, 0]).mean() > 0.95
     assert poses.std(0).min() > 2

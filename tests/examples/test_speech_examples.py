@@ -1,32 +1,14 @@
 """The examples of speech, and the corpus that they synthesise."""
 
-import json
-import runpy
-import sys
-
 import numpy as np
 import pytest
 from places import ROOT
-
-from reloss_hf.learner import learner_for
-from reloss_hf.run import preparation
 
 FOLDER = ROOT / "examples" / "speech"
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--num_train_epochs", "2", "--warmup_steps", "2"]
 SMALL += ["--max_train_samples", "80", "--max_eval_samples", "12", "--surrogate_held_out_share", "0.3"]
 SMALL += ["--disable_tqdm", "True", "--use_cpu", "--per_device_train_batch_size", "16", "--surrogate_start", "0.5"]
 SMALL += ["--surrogate_learn_again", "0", "--surrogate_snapshots", "2", "--surrogate_snapshot_size", "56"]
-
-
-@pytest.fixture
-def folder(monkeypatch):
-    """Of the example, whose modules are found as the script finds them, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(FOLDER)
-    before = set(sys.modules)
-    yield FOLDER
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER.parent)):
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -41,22 +23,8 @@ def corpus(folder, monkeypatch):
 
 
 @pytest.fixture
-def run(folder, corpus, monkeypatch, tmp_path):
-    """Run a script in this process, which has imported what takes longest. Losses are learned in few steps."""
-
-    def learner_of_few_steps(*positional, **keywords):
-        learner = learner_for(*positional, **keywords)
-        learner.steps = 25
-        return learner
-
-    monkeypatch.setattr(preparation, "learner_for", learner_of_few_steps)
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script, *SMALL, *arguments, "--output_dir", str(tmp_path / "out")])
-        runpy.run_path(str(folder / script), run_name="__main__")
-        return json.loads((tmp_path / "out" / "results.json").read_text())
-
-    return run
+def run(run_script, corpus, few_steps):
+    return lambda script, *arguments: run_script(script, *SMALL, *arguments)
 
 
 def test_words_are_spoken_by_voices_of_different_pitch_and_speed(corpus):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...surrogate import Features
-from .heatmaps import bumps
+from .heatmaps import bumps, without_tiny
 from .joints import left_and_right, mirrored_order
 from .losses import targets_of
 
@@ -84,7 +84,7 @@ def _blurs(shift: Tensor, blur: Tensor, count: int) -> Tensor:
     `(*shape of shift, count, count)`."""
     places = torch.arange(count)
     squares = (places.view(-1, 1) - places - shift[..., None, None]).square()
-    plain, blurred = ((-squares / (2 * spread**2)).softmax(-1) for spread in (0.3, _BLUR))
+    plain, blurred = (without_tiny((-squares / (2 * spread**2)).softmax(-1)) for spread in (0.3, _BLUR))
     return plain + blur[..., None, None] * (blurred - plain)
 
 

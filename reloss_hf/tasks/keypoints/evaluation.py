@@ -19,7 +19,7 @@ def pose_compute_metrics(
     head: Pairs | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """A `compute_metrics` for the Trainer: PCK, OKS and AP of single persons.
+    """A `compute_metrics` for the Trainer: PCK, OKS and the mean AP of each image; see `KeypointSimilarity`.
 
     The Trainer keeps all heatmaps until the end, 4 bytes for each pixel. To keep places alone, pass the Trainer
     `preprocess_logits_for_metrics=lambda heatmaps, labels: decode_poses(heatmaps, size)`.
@@ -54,5 +54,5 @@ def _gold(labels: np.ndarray | tuple[np.ndarray, ...], size: tuple[int, int]) ->
     heatmaps, *weights = labels if isinstance(labels, tuple) else (labels,)
     visible = heatmaps.max((2, 3)) > 0
     for given in weights:
-        visible &= given.max((2, 3)) > 0
+        visible &= given.reshape(*visible.shape, -1).max(2) > 0
     return decode_poses(torch.as_tensor(heatmaps), size).numpy(), visible

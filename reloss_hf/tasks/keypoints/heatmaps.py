@@ -75,8 +75,14 @@ def bumps(places: Tensor, widths: Tensor, shape: tuple[int, int]) -> tuple[Tenso
     factors = []
     for axis, count in ((1, shape[0]), (0, shape[1])):
         distance = torch.arange(count, device=places.device) - places[..., axis, None]
-        factors.append((-(distance / widths.unsqueeze(-1)).square() / 2).exp())
+        factors.append(without_tiny((-(distance / widths.unsqueeze(-1)).square() / 2).exp()))
     return factors[0], factors[1]
+
+
+def without_tiny(values: Tensor) -> Tensor:
+    """Values with 0 in place of those below 1e-8. Products of tiny floats may be subnormal, and a matrix product of
+    such takes ten times as long."""
+    return torch.nn.functional.threshold(values, 1e-8, 0.0)
 
 
 def _newton_step(near: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...surrogate import CountedLoss, Features, SurrogateLoss
-from .heatmaps import bumps, pixels_of_heatmap
+from .heatmaps import bumps, pixels_of_heatmap, without_tiny
 
 # The least sharpness of a softmax and how many there are, where the mean heatmap is 1 at its peak.
 _SHARPNESS, _DOUBLINGS = 4.0, 4  # 4, 8, 16 and 32
@@ -84,7 +84,7 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
     these are learned, and so are the weights of the joints and the share of the squared error. The radii are shares of
     the person's longer side. The sharpnesses and the scale of the squared error are measured on the heatmaps that it is
     learned from. So it is tied to no size of heatmaps. A higher heatmap at the gold place never costs more, unless it
-    is above 1.
+    is above its target.
 
     Args:
         joints: the number of joints.
@@ -122,9 +122,21 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
     def statistics(self, features: Features) -> Tensor:
         """The miss for each sharpness and radius, then the squared error, of each joint, divided by the number of
         visible joints, shape `(n, 21, joints)`."""
-        require_joints(self, features)
-        parts = [*self._misses(features), squared_errors(features) / self.error]
-        return of_visible(torch.stack(parts, 1), features)
+        return self._statistics(features["heatmaps"].unsqueeze(2), features)
+
+    def mean_statistics_of_copies(self, copies: Features, count: int) -> Tensor:
+        """The copies of an image share its targets, which are computed once."""
+        images = len(copies["heatmaps"]) // count
+        gold = {name: value[:images] for name, value in copies.items()}
+        heatmaps = copies["heatmaps"].unflatten(0, (count, images)).permute(1, 2, 0, 3, 4)
+        weights, total = self.weights(gold), 0
+        for image in range(images):  # one at a time, so that its copies fit the cache
+            of_image = {name: value[image, None] for name, value in gold.items()}
+            total += (
+                weights[image]
+                * self._statistics(heatmaps[image, None].contiguous(), of_image).unflatten(1, (count, -1))[0]
+            )
+        return total / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         share = _SHARES[0] + (_SHARES[1] - _SHARES[0]) * self.blend.sigmoid()
@@ -138,19 +150,23 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
         others = torch.cat([self.sharpness, self.radius, self.blend.view(1)])
         return 0.1 * self.log_weights.square().mean() + 0.02 * others.square().mean()
 
-    def _misses(self, features: Features) -> list[Tensor]:
-        """For each sharpness and radius, shape `(n, joints)`."""
-        heatmaps, found = features["heatmaps"], []
+    def _statistics(self, heatmaps: Tensor, features: Features) -> Tensor:
+        """Those of copies, one after the other. The heatmaps have the shape `(n, joints, copies, h, w)`."""
+        require_joints(self, features)
+        errors = (heatmaps - targets_of(features).unsqueeze(2)).square().mean((3, 4)) / self.error
         radii = torch.tensor((*_RADII, torch.inf), device=heatmaps.device)  # the last counts all places
         widths = radii * _person_size(features).unsqueeze(1) * _HALF
-        rows, columns = bumps(places_of(features).unsqueeze(2), widths.unsqueeze(1), heatmaps.shape[2:])
+        rows, columns = bumps(places_of(features).unsqueeze(2), widths.unsqueeze(1), heatmaps.shape[3:])
+        near = (rows.unsqueeze(4) * columns.unsqueeze(3)).flatten(3).transpose(2, 3).contiguous()
+        heatmaps, hits = heatmaps.flatten(3), []
         # The highest value is taken off for the range of floats alone.
-        chances = (_SHARPNESS / self.peak * (heatmaps - heatmaps.detach().amax((2, 3), keepdim=True))).exp()
+        chances = (_SHARPNESS / self.peak * (heatmaps - heatmaps.detach().amax(3, keepdim=True))).exp()
         for doubling in range(_DOUBLINGS):
-            chances = chances.square() if doubling else chances
-            counts = ((chances @ columns.transpose(2, 3)) * rows.transpose(2, 3)).sum(2)
-            found += [self._miss(hit) for hit in (counts[..., :-1] / counts[..., -1:]).clamp(max=1).unbind(2)]
-        return found
+            chances = without_tiny(chances.square() if doubling else chances)
+            counts = chances @ near
+            hits.append((counts[..., :-1] / counts[..., -1:]).clamp(max=1))
+        parts = torch.cat([self._miss(torch.cat(hits, 3)), errors.unsqueeze(3)], 3)
+        return of_visible(parts.permute(0, 2, 3, 1).flatten(1, 2), features)
 
     @staticmethod
     def _miss(hit: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ def references_of(
     """
     keypoints, visible = np.asarray(keypoints, dtype=float), np.asarray(visible).astype(bool)
     keypoints = np.where(visible[..., None], keypoints, 0.0)
+    if not np.isfinite(keypoints).all():
+        raise ValueError("keypoints of visible joints are not finite: set 'visible' to 0 for joints without a place")
     if boxes is None:
         highest = np.where(visible[..., None], keypoints, -np.inf).max(1)
         boxes = highest - np.where(visible[..., None], keypoints, np.inf).min(1)
@@ -119,6 +121,9 @@ class CorrectKeypoints(PoseMetric):
             raise ValueError(f"threshold={threshold} must be above 0")
         if normalise_by not in ("torso", "head", "box"):
             raise ValueError(f"normalise_by={normalise_by!r} must be 'torso', 'head' or 'box'")
+        for name, pairs in (("torso", torso), ("head", head)):
+            if pairs is not None and (not len(pairs) or any(not _is_pair(pair) for pair in pairs)):
+                raise ValueError(f"{name}={pairs} must be pairs of the numbers of joints, such as [(2, 9)]")
         self.threshold, self.normalise_by, self.torso, self.head = threshold, normalise_by, torso, head
 
     def of_distances(self, distances, gold, visible, boxes, areas) -> np.ndarray:
@@ -137,7 +142,7 @@ class CorrectKeypoints(PoseMetric):
                 f"the {self.normalise_by} of {joints} joints is unknown: pass metric_options="
                 f"{{{self.normalise_by!r}: [(first, second)]}}, the numbers of its joints, or normalise_by='box'"
             )
-        if any(not 0 <= place < joints for pair in pairs for place in pair):
+        if any(place >= joints for pair in pairs for place in pair):
             raise ValueError(f"{self.normalise_by}={pairs} names joints beyond the {joints} of the references")
         first, second = np.array(pairs).T
         known = visible[..., first] & visible[..., second]
@@ -150,20 +155,23 @@ class KeypointSimilarity(PoseMetric):
     the mean over joints and then over persons.
 
     The result has the keys `oks`; `ap_50` and `ap_75`, the shares of persons with an OKS of at least 0.5 and 0.75; and
-    `ap`, the mean share over the thresholds 0.5, 0.55, ..., 0.95. It is COCO's average precision of images with one
-    person and one prediction each, which need no confidence.
+    `ap`, the mean share over the thresholds 0.5, 0.55, ..., 0.95. It is the mean of COCO's average precision of each
+    image, with one person and one prediction. COCO's own number for many images is at most as high, because it also
+    ranks the predictions of all images by their confidence.
 
     Args:
         sigmas: the deviation of what people mark, for each joint, as a share of the square root of the area. By default
             those of COCO for 17 joints, 0.05 for others.
 
     Raises:
-        ValueError: there are not as many sigmas as joints.
+        ValueError: a sigma is not above 0, or there are not as many sigmas as joints.
     """
 
     name = "oks"
 
     def __init__(self, sigmas: Sequence[float] | None = None):
+        if sigmas is not None and not all(sigma > 0 for sigma in sigmas):
+            raise ValueError(f"sigmas={list(sigmas)} must all be above 0")
         self.sigmas = sigmas
 
     def of_distances(self, distances, gold, visible, boxes, areas) -> dict[str, np.ndarray]:
@@ -184,6 +192,10 @@ class KeypointSimilarity(PoseMetric):
             "ap_50": reached[_THRESHOLDS[0]],
             "ap_75": reached[_THRESHOLDS[5]],
         }
+
+
+def _is_pair(pair: Any) -> bool:
+    return np.shape(pair) == (2,) and all(isinstance(place, int | np.integer) and place >= 0 for place in pair)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

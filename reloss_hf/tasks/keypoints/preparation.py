@@ -78,6 +78,8 @@ def prepare_pose_features(
     if processor is not None and processor.do_normalize:
         mean, deviation = processor.image_mean, processor.image_std
     joints = len(_keypoints(rows[0], 0)[0])
+    if names is not None and len(names) != joints:
+        raise ValueError(f"there are {len(names)} names, but {joints} joints in row 0: pass a name for each joint")
     if flip_pairs is None:
         flip_pairs = left_and_right(names_of_joints(joints) if names is None else names)
         if augment and not flip_pairs:
@@ -124,13 +126,13 @@ class PoseDataset(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         row = self.rows[number]
-        image = _image(row["image"])
+        image = _image(row["image"], number)
         keypoints, visible = _keypoints(row, number)
         if len(keypoints) != len(self.order):
             raise ValueError(
                 f"row {number} has {len(keypoints)} joints, but row 0 has {len(self.order)}: all rows need the same"
             )
-        matrix, scale = self._map(row, image)
+        matrix, scale = self._map(row, number, image)
         if self.augment and torch.rand(()) < _MIRRORED:
             matrix[0] = -matrix[0]
             matrix[0, 2] += self.size[1] - 1
@@ -142,12 +144,12 @@ class PoseDataset(Dataset):
             "visible": torch.from_numpy(visible),
         } | self._more(row, scale)
 
-    def _map(self, row: Mapping[str, Any], image: Any) -> tuple[np.ndarray, float]:
+    def _map(self, row: Mapping[str, Any], number: int, image: Any) -> tuple[np.ndarray, float]:
         """The affine map from pixels of the image to those of the input, shape `(2, 3)`, and its scale."""
         height, width = self.size
         centre, side = np.array([image.width - 1, image.height - 1]) / 2, np.array([image.width, image.height]) - 1.0
         if row.get("bbox") is not None:
-            left, top, wide, high = row["bbox"]
+            left, top, wide, high = _box(row, number)
             centre, side = np.array([left + wide / 2, top + high / 2]), _PADDING * np.array([wide, high])
             side = np.maximum(side, side[::-1] * (width / height, height / width))
         factor = np.array([width - 1, height - 1]) / np.maximum(side, 1e-3)
@@ -172,7 +174,7 @@ class PoseDataset(Dataset):
         return found
 
 
-def _image(value: Any) -> Any:
+def _image(value: Any, number: int) -> Any:
     """The image of PIL, in colours."""
     from PIL import Image
 
@@ -180,14 +182,33 @@ def _image(value: Any) -> Any:
         value = value["path"] if value.get("bytes") is None else io.BytesIO(value["bytes"])
     if isinstance(value, str | Path | io.BytesIO):
         value = Image.open(value)
-    return (value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))).convert("RGB")
+    if not isinstance(value, Image.Image):
+        pixels = np.asarray(value)
+        if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+            raise ValueError(
+                f"the image in row {number} is an array of {pixels.dtype} of the shape {pixels.shape}: pass uint8 of "
+                "the shape (height, width, 3), an image of PIL, or a path"
+            )
+        value = Image.fromarray(pixels)
+    return value.convert("RGB")
+
+
+def _box(row: Mapping[str, Any], number: int) -> np.ndarray:
+    """Left, top, width and height."""
+    box = np.array(row["bbox"], dtype=float)
+    if box.shape != (4,) or not np.isfinite(box).all() or box[2:].min() <= 0:
+        raise ValueError(
+            f"bbox={box.tolist()} in row {number} must be left, top, width and height, the last two above 0, in pixels "
+            "of the image"
+        )
+    return box
 
 
 def _keypoints(row: Mapping[str, Any], number: int) -> tuple[np.ndarray, np.ndarray]:
     """`(x, y)` of the joints, and whether they are labelled."""
     values = np.array(row["keypoints"], dtype=float)
     given = row.get("visible")
-    if values.ndim == 1 and len(values) % 3 == 0 and given is None:
+    if values.ndim == 1 and len(values) % 3 == 0:
         values = values.reshape(-1, 3)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise ValueError(
@@ -202,6 +223,11 @@ def _keypoints(row: Mapping[str, Any], number: int) -> tuple[np.ndarray, np.ndar
     if visible.shape != (len(values),):
         raise ValueError(
             f"row {number} has {len(values)} joints in 'keypoints', but 'visible' has the shape {visible.shape}"
+        )
+    if not np.isfinite(values[visible, :2]).all():
+        raise ValueError(
+            f"row {number} has visible joints whose keypoints are not finite: set 'visible', or COCO's v, to 0 for "
+            "joints without a place"
         )
     return np.where(visible[:, None], values[:, :2], 0.0), visible
 

@@ -1,9 +1,8 @@
 """Models of poses: a heatmap for each joint of a person."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, ClassVar
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,13 +12,20 @@ from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
 from ..base import Candidate, Inputs
-from ..models import as_in_evaluation, is_known_as, named_outputs
+from ..models import as_in_evaluation, forked_random_state, is_known_as, named_outputs
 from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .hand_made import HardKeypointMining, HeatmapCrossEntropy, SoftArgmaxLoss
 from .heatmaps import decode_poses, peaks, pixels_of_heatmap
 from .joints import left_and_right, names_of_joints
-from .losses import ExpectedMiss, GatedSquaredError, KeypointLoss, KeypointSquaredError, mean_of_visible
+from .losses import (
+    ExpectedMiss,
+    GatedSquaredError,
+    KeypointLoss,
+    KeypointSquaredError,
+    LogExpectedMiss,
+    mean_of_visible,
+)
 from .metrics import METRICS, references_of
 from .preparation import SIGMA, PoseDataset
 
@@ -31,7 +37,10 @@ class KeypointsTask(CandidateTask):
 
     A batch has `keypoints`, `(x, y)` in pixels of the input, `(n, J, 2)`, and `visible`, `(n, J)`. It may have `box`,
     width and height of the person, and `area`, both in pixels of the input, and `heatmap_sigma`, `(n,)`. Or it has
-    heatmaps as `labels`, `(n, J, h, w)`, and may have `label_weights`. None of these reaches the model.
+    heatmaps as `labels`, `(n, J, h, w)`, and may have `label_weights`, `(n, J, ...)`, 0 for joints that are not
+    labelled. None of these reaches the model.
+
+    A joint that is labelled and lies outside of the input has no part in the loss. For metrics it counts.
 
     Predictions are the places that `decode_poses` gives. See `metrics` for references.
     """
@@ -39,7 +48,7 @@ class KeypointsTask(CandidateTask):
     name = "keypoints"
     does = "finds the joints of a person"
     columns = ("keypoints", "visible", "box", "area", "heatmap_sigma", "label_weights")
-    default_surrogate = ExpectedMiss
+    default_surrogate = LogExpectedMiss
     default_loss = None
     hand_made = (KeypointSquaredError, HeatmapCrossEntropy, HardKeypointMining, SoftArgmaxLoss)
     computes_base_loss = True
@@ -98,12 +107,8 @@ class KeypointsTask(CandidateTask):
         self._require_logits(outputs)
         heatmaps = named_outputs(outputs, self.logits)["heatmaps"]
         self._require_fit(heatmaps, inputs)
-        if not _labelled(inputs)[1].any():
-            raise ValueError(
-                f"none of the joints in the first batch of {self.batch_size(inputs)} examples is visible and inside of "
-                "the input: set 'visible' for the joints that are labelled, give 'keypoints' in pixels of the input, "
-                "and leave out persons without labelled joints"
-            )
+        if _has_keypoints(inputs):
+            _require_pixels(inputs)
         if len(self.names) != heatmaps.shape[1]:
             self.names = names_of_joints(heatmaps.shape[1])
         self.joints, self.has_met = heatmaps.shape[1], True
@@ -175,9 +180,9 @@ class KeypointsTask(CandidateTask):
 
     def held_out(self, dataset: Any) -> Any:
         """Without random changes of the images."""
-        if isinstance(dataset, Subset) and isinstance(dataset.dataset, PoseDataset):
-            return Subset(dataset.dataset.without_augmentation(), dataset.indices)
-        return dataset
+        if isinstance(dataset, Subset):
+            return Subset(self.held_out(dataset.dataset), dataset.indices)
+        return dataset.without_augmentation() if isinstance(dataset, PoseDataset) else dataset
 
     def label_table(self, dataset: Any) -> Tensor | None:
         """None: every slice has all joints."""
@@ -185,7 +190,7 @@ class KeypointsTask(CandidateTask):
     def sample_pair(self) -> tuple[Any, Any]:
         """A pose with the right places."""
         pose = self._sample_pose()
-        return pose.tolist(), references_of(pose[None], np.ones((1, len(pose))))[0]
+        return pose.tolist(), references_of(pose[None], np.ones((1, len(pose))), np.array([[200, 200]]))[0]
 
     def try_metric(self, metric: LoadedGroupMetric, dataset: Any, group_size: int) -> None:
         pose, reference = self.sample_pair()
@@ -202,11 +207,13 @@ class KeypointsTask(CandidateTask):
                 f"the metric {metric.name!r} is {scores[0]} for right places, for wrong ones and for one place, so it "
                 "does not depend on the predictions; pass another metric="
             )
-        if isinstance(dataset, datasets.Dataset) and "visible" in dataset.column_names:
-            visible = dataset.with_format(None)["visible"][:]
-            if not any(any(row) for row in visible):
+        if isinstance(dataset, Sized) and hasattr(dataset, "__getitem__") and len(dataset):
+            with forked_random_state():  # rows may be drawn at random
+                rows = (dataset[place] for place in range(len(dataset)))
+                unlabelled = all("visible" in row and not np.asarray(row["visible"]).any() for row in rows)
+            if unlabelled:
                 raise ValueError(
-                    f"no joint of the {len(visible)} examples in train_dataset is visible: set 'visible' for the "
+                    f"no joint of the {len(dataset)} examples in train_dataset is visible: set 'visible' for the "
                     "joints that are labelled"
                 )
 
@@ -220,7 +227,8 @@ class KeypointsTask(CandidateTask):
                 raise ValueError(
                     f"keypoints of the shape {tuple(keypoints.shape)} and visible of the shape {tuple(visible.shape)} "
                     f"do not fit heatmaps of the shape {tuple(heatmaps.shape)}, which need {heatmaps.shape[1]} joints: "
-                    f"pass (x, y) of each joint, or load the model with num_labels={keypoints.shape[1]}"
+                    f"pass keypoints of the shape {(*heatmaps.shape[:2], 2)} and visible of the shape "
+                    f"{tuple(heatmaps.shape[:2])}, or load the model with num_labels={keypoints.shape[1]}"
                 )
         elif inputs["labels"].shape != heatmaps.shape:
             raise ValueError(
@@ -245,8 +253,10 @@ def _gold(inputs: Inputs) -> tuple[Tensor, ...]:
     heatmaps, weights = inputs["labels"], inputs.get("label_weights")
     visible = heatmaps.amax((2, 3)) > 0
     if weights is not None:
-        visible &= weights.flatten(2).amax(2) > 0
-    return decode_poses(heatmaps, _input_size(inputs)), visible
+        visible &= weights.flatten(1).unflatten(1, (heatmaps.shape[1], -1)).amax(2) > 0
+    height, width = _input_size(inputs)
+    places = decode_poses(heatmaps, (height, width))
+    return torch.minimum(places.clamp(min=0), torch.tensor([width, height], device=places.device) - 1), visible
 
 
 def _labelled(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -256,6 +266,22 @@ def _labelled(inputs: Inputs) -> tuple[Tensor, Tensor]:
     limits = torch.tensor([width, height], device=keypoints.device) - 0.5
     inside = ((keypoints > -0.5) & (keypoints < limits)).all(2) & visible.bool()
     return keypoints.masked_fill(~inside.unsqueeze(2), 0), inside
+
+
+def _require_pixels(inputs: Inputs) -> None:
+    """Raises ValueError if keypoints are not in pixels of the input. If no joint is labelled, nothing tells it."""
+    height, width = _input_size(inputs)
+    places = inputs["keypoints"][inputs["visible"].bool()]
+    if len(places) and not _labelled(inputs)[1].any():
+        raise ValueError(
+            f"none of the {len(places)} visible joints in the first batch lies inside of the input of {width} x "
+            f"{height} pixels: give 'keypoints' in pixels of the input, as prepare_pose_features does"
+        )
+    if len(places) > 1 and ((places >= 0) & (places <= 1)).all():
+        raise ValueError(
+            f"all {len(places)} visible joints in the first batch lie between 0 and 1, in a corner of the input of "
+            f"{width} x {height} pixels: give 'keypoints' in pixels of the input, and not as shares of it"
+        )
 
 
 def _input_size(inputs: Inputs) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Losses on heatmaps: their formulas, their slopes, and what changes them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -158,6 +160,33 @@ def test_statistics_make_the_loss_and_are_saved_with_it(cls, tmp_path):
     torch.testing.assert_close(SurrogateLoss.from_pretrained(tmp_path)(features), loss(features))
     with pytest.raises(ValueError, match="is for 3 joints, but there are heatmaps of 4: learn it again"):
         cls(3)(features)
+
+
+@pytest.mark.parametrize("cls", LEARNED)
+def test_copies_have_the_mean_statistics_of_each(cls):
+    features, loss = make_features(5, visible=False), cls(JOINTS)
+    copies = perturbed(features, 3, torch.Generator().manual_seed(0), 1.0, NAMES)
+    parts = [{name: value[5 * copy : 5 * copy + 5] for name, value in copies.items()} for copy in range(3)]
+    expected = torch.stack([loss.mean_statistics(part) for part in parts])
+    torch.testing.assert_close(loss.mean_statistics_of_copies(copies, 3), expected)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("cls", [ExpectedMiss, LogExpectedMiss])
+def test_probability_that_moves_nearer_to_the_gold_place_never_costs_more(cls):
+    features, loss = make_features(), cls(JOINTS)
+    loss.blend.data.fill_(-99.0)
+    places = features["keypoints"] / torch.tensor([47 / 11, 63 / 15])
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(12.0), indexing="ij")
+    distances = (y - places[..., 1, None, None]).square() + (x - places[..., 0, None, None]).square()
+    order = distances.flatten(2).argsort(2)
+    values = []
+    for near in (150, 60, 20, 5, 0):  # one peak, ever nearer
+        heatmaps = torch.zeros(3, JOINTS, 16 * 12).scatter(2, order[:, :, near, None], 1.0).unflatten(2, (16, 12))
+        misses = loss.statistics(features | {"heatmaps": heatmaps})[:, :-1]
+        values.append(misses)
+    assert all((after <= before + 1e-6).all() for before, after in pairwise(values))
+    assert (values[-1] < values[0]).any()
 
 
 def test_online_hard_keypoint_mining_counts_the_joints_with_the_largest_errors():

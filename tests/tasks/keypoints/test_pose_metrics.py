@@ -124,13 +124,31 @@ def test_compute_metrics_takes_heatmaps_or_places():
         ("pck", {"threshold": 0}, "threshold=0 must be above 0"),
         ("pck", {"normalise_by": "arm"}, "normalise_by='arm' must be 'torso', 'head' or 'box'"),
         ("pck", {"treshold": 0.1}, "'pck' has no option 'treshold'; it accepts .*'threshold'"),
+        ("pck", {"torso": (2, 3)}, r"torso=\(2, 3\) must be pairs of the numbers of joints"),
+        ("pck", {"torso": [("neck", "hip")]}, r"must be pairs of the numbers of joints, such as \[\(2, 9\)\]"),
+        ("pck", {"head": []}, r"head=\[\] must be pairs"),
         ("oks", {"sigmas": COCO_SIGMAS}, "there are 17 sigmas for 4 joints"),
+        ("oks", {"sigmas": [0.1, 0.1, 0, 0.1]}, r"sigmas=\[0.1, 0.1, 0, 0.1\] must all be above 0"),
     ],
 )
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         metric = GroupMetric(name, options=options)
         metric(GOLD.repeat(4, 0), references_of(GOLD.repeat(4, 0), np.ones((4, 4))), np.arange(4).reshape(2, 2))
+
+
+def test_visible_joints_need_a_place():
+    with pytest.raises(ValueError, match="keypoints of visible joints are not finite: set 'visible' to 0"):
+        references_of(GOLD * np.nan, np.ones((1, 4)))
+    (reference,) = references_of(np.where([[[1], [1], [1], [0]]], GOLD, np.nan), np.array([[1, 1, 1, 0]]))
+    assert reference["box"] == [20, 10] and reference["keypoints"][3] == [0, 0, 0]
+
+
+def test_a_torso_without_length_does_not_count():
+    gold = np.concatenate([GOLD, GOLD])
+    gold[0, 1] = gold[0, 0]
+    predictions = [(gold[0] + 99).tolist(), gold[1].tolist()]
+    assert CorrectKeypoints(**TORSO)(predictions, references_of(gold, np.ones((2, 4)))) == 1
 
 
 def test_references_of_another_format_are_named():

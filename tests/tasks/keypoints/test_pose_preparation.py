@@ -86,6 +86,8 @@ def test_columns_of_coco_and_plain_ones_mean_the_same():
     coco = {"image": row()["image"], "keypoints": flat, "bbox": [5, 5, 30, 40], "area": 600.0, "dataset_index": 2}
     plain = row(bbox=[5, 5, 30, 40])
     left, right = (prepare_pose_features([one], size=(64, 48), flip_pairs=PAIRS)[0] for one in (coco, plain))
+    both = prepare_pose_features([coco | {"visible": [1, 1, 1, 0]}], size=(64, 48), flip_pairs=PAIRS)[0]
+    assert all(torch.equal(both[name], left[name]) for name in left)
     assert torch.equal(left["keypoints"], right["keypoints"]) and left["visible"].tolist() == [True, True, True, False]
     scale = left["box"][0] / 30
     assert left["area"].item() == pytest.approx(600 * scale.item() ** 2)
@@ -136,11 +138,30 @@ def test_a_slice_that_is_held_out_is_not_augmented(tmp_path):
         ([row()], {"size": (8, 8), "flip_pairs": [(0, 7)]}, r"flip_pairs=\[\(0, 7\)\] do not fit 4 joints"),
         ([row(keypoints=[[1.0], [2.0]])], {"size": (8, 8)}, r"keypoints of the shape \(2, 1\) in row 0"),
         ([row(visible=[1, 1])], {"size": (8, 8)}, "row 0 has 4 joints in 'keypoints', but 'visible'"),
+        ([row()], {"size": (8, 8), "names": ("left_hand", "right_hand")}, "there are 2 names, but 4 joints in row 0"),
     ],
 )
 def test_bad_rows_are_refused(rows, keywords, message):
     with pytest.raises(ValueError, match=message):
         prepare_pose_features(rows, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"keypoints": [[np.nan, 1], [1, 2], [3, 4], [5, 6]]},
+            "row 0 has visible joints whose keypoints are not finite",
+        ),
+        ({"bbox": [5.0, 5, 0, 10]}, r"bbox=\[5.0, 5.0, 0.0, 10.0\] in row 0 must be left, top, width and height"),
+        ({"bbox": [5.0, 5]}, "in row 0 must be left, top, width and height"),
+        ({"image": np.zeros((3, 8, 9), np.uint8)}, r"image in row 0 is an array of uint8 of the shape \(3, 8, 9\)"),
+        ({"image": np.zeros((8, 9, 3))}, "image in row 0 is an array of float64 .*: pass uint8"),
+    ],
+)
+def test_bad_values_in_a_row_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_pose_features([row(**changes)], size=(8, 8))[0]
 
 
 def test_rows_need_the_same_joints():
