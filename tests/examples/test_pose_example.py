@@ -8,8 +8,8 @@ from places import ROOT
 
 FOLDER = ROOT / "examples" / "pose"
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--image_size", "32", "--num_train_epochs", "2"]
-SMALL += ["--warmup_steps", "5", "--surrogate_learn_again", "0", "--surrogate_group_size", "8"]
-SMALL += ["--disable_tqdm", "True", "--use_cpu"]
+SMALL += ["--pretraining_epochs", "1", "--warmup_steps", "5", "--surrogate_learn_again", "0"]
+SMALL += ["--surrogate_group_size", "8", "--disable_tqdm", "True", "--use_cpu"]
 
 
 @pytest.fixture
