@@ -133,7 +133,7 @@ def what_the_readme_downloads(folder, warm_model, tokenizer):
     toy_tags.make_tokenizer().save_pretrained("google-bert/bert-base-cased")
     toy_tags.warm_tagger(toy_tags.make_sentences(400, seed=1)).save_pretrained("google-bert/bert-base-cased")
 
-    for split, count in (("", 200), ("_validation", 16)):
+    for split, count in (("", 400), ("_validation", 16)):
         rows = toy_poses.make_files(count, Path("persons"), seed=count)
         Path(f"poses{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     toy_poses.warm_vitpose().save_pretrained("usyd-community/vitpose-base-simple")
