@@ -77,7 +77,7 @@ def make_trainer(toy, learned_weights, tmp_path):
             compute_metrics=squad_compute_metrics(examples["validation"], features["validation"], "squad"),
             **keywords,
         )
-        return learning_less(trainer)
+        return learning_less(trainer, groups=256, steps=60)
 
     return make
 
@@ -85,7 +85,7 @@ def make_trainer(toy, learned_weights, tmp_path):
 def batch_of(features, tokenizer, rows=range(32)):
     names = ("input_ids", "token_type_ids", "attention_mask", "start_positions", "end_positions")
     names = [name for name in names if name in features.column_names]
-    return dict(DataCollatorWithPadding(tokenizer)([{n: features[row][n] for n in names} for row in rows]))
+    return dict(DataCollatorWithPadding(tokenizer)(list(features.select_columns(names).select(rows))))
 
 
 def generator():
@@ -107,13 +107,13 @@ def test_surrogate_of_f1_is_learned_ranks_better_than_cross_entropy_and_trains_t
 
 def test_all_gold_answers_are_learned_from_and_with_one_alone_cross_entropy_stays(make_trainer, toy):
     several = prepare_features(make_examples(1500, golds=3), toy[0], 64, 16)
-    trainer = make_trainer(train=several, metric="squad", arguments={"max_steps": 200})
+    trainer = make_trainer(train=several, metric="squad")
     trainer.train()
     assert trainer.surrogate_report.surrogate == "AnswersSurrogate"
     assert trainer.predictions.features["gold_spans"].shape[1:] == (3, 2)
     texts = [row["answers"]["text"] for row in trainer.predictions.references]
     assert all(1 <= len(answers) <= 2 and answers[0].split()[0] == answers[-1].split()[0] for answers in texts)
-    alone = make_trainer(metric="squad", arguments={"max_steps": 200})
+    alone = make_trainer(metric="squad")
     alone.train()
     assert alone.surrogate is None and "no better than cross-entropy" in alone.surrogate_report.objection
 
