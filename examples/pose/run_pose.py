@@ -163,11 +163,8 @@ class Experiment(common.Experiment):
         squared error stays at the mean pose for longer than the whole example takes."""
         if any((self.out / "warm_start").glob("checkpoint-*")):
             return
-        folder = self.out / common.INITIAL_MODEL
-        args = self.arguments(common.INITIAL_MODEL, {"num_train_epochs": epochs, "surrogate_start": 0})
-        trainer = ReLossTrainer(
-            self.load(folder), args, train_dataset=self.data["train"], surrogate=HeatmapCrossEntropy()
-        )
+        changes = {"surrogate": HeatmapCrossEntropy(), "num_train_epochs": epochs, "surrogate_start": 0}
+        trainer = self.trainer(common.INITIAL_MODEL, self.out / common.INITIAL_MODEL, **changes)
         trainer.train()
         trainer.save_model()
 

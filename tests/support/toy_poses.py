@@ -137,5 +137,10 @@ def make_trainer(folder, train=None, model=None, cls=ReLossTrainer, arguments=No
     )
 
 
+def changed(rows, **columns):
+    """The rows with other values of some columns, each a function of the row."""
+    return [row | {name: change(row) for name, change in columns.items()} for row in rows]
+
+
 def weights_of(trainer):
     return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])

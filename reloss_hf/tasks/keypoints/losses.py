@@ -132,10 +132,8 @@ class ExpectedMiss(CountedLoss, KeypointLoss):
         weights, total = self.weights(gold), 0
         for image in range(images):  # one at a time, so that its copies fit the cache
             of_image = {name: value[image, None] for name, value in gold.items()}
-            total += (
-                weights[image]
-                * self._statistics(heatmaps[image, None].contiguous(), of_image).unflatten(1, (count, -1))[0]
-            )
+            statistics = self._statistics(heatmaps[image, None].contiguous(), of_image)
+            total += weights[image] * statistics.unflatten(1, (count, -1))[0]
         return total / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
     def of_statistics(self, mean: Tensor) -> Tensor:
