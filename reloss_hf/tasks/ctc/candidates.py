@@ -41,8 +41,13 @@ def perturbed(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
+    def of_classes() -> Tensor:
+        if "classes" not in features:
+            return normal(count, 1, 1, classes)
+        return normal(count, int(features["classes"].max()) + 1)[:, features["classes"]].unsqueeze(2)
+
     wanted = loss_and_alignment(features)[1] - logits.softmax(-1)
-    shift = normal(count, 1, 1, 1) * blank + 0.5 * normal(count, 1, 1, classes)
+    shift = normal(count, 1, 1, 1) * blank + 0.5 * of_classes()
     of_utterances = 0.5 * normal(count, 1, 1, 1).abs() * normal(count, utterances, 1, 1) * blank
     step = normal(count, 1, 1, 1) * wanted
     noise = 0.5 * normal(count, 1, 1, 1).abs() * normal(count, *logits.shape)
@@ -50,5 +55,5 @@ def perturbed(
     spread = centred[known].std()
     copies = (0.1 * strength * normal(count, 1, 1, 1)).exp() * centred
     copies = copies + strength * _SCALE * spread * (shift + of_utterances + step + noise)
-    rest = {name: features[name].repeat(count, 1) for name in ("frame_mask", "labels")}
+    rest = {name: value.repeat(count, 1) for name, value in features.items() if name != "frame_logits"}
     return {"frame_logits": copies.flatten(0, 1), **rest}

@@ -5,6 +5,7 @@
 | `frame_logits` | `(n, T, C)` | logits of the blank, class 0, and of the characters, for each frame |
 | `frame_mask` | `(n, T)` | which frames belong to the utterance |
 | `labels` | `(n, L)` | the characters of the target, 1 to C - 1, and -100 behind them |
+| `classes` | `(n, C)` | the numbers of the classes, if there are those of each utterance alone: see `few_classes` |
 
 A path has a class for each frame. Its text is what is left if repeated classes become one and blanks are dropped.
 """
@@ -64,6 +65,25 @@ def frames_needed(labels: Tensor) -> Tensor:
     return (labels > BLANK).sum(1) + repeated.sum(1)
 
 
+def few_classes(features: Features, most: int) -> Features:
+    """The features with `most` classes of each utterance: the blank, what is in its target, and what is most probable
+    at any frame. What is in the target and has no place counts for nothing. The same features if there are no more."""
+    logits, labels = features["frame_logits"].float(), features["labels"]
+    if logits.shape[2] <= most:
+        return features
+    highest = (logits.softmax(-1) * features["frame_mask"].unsqueeze(-1)).amax(1)
+    highest.scatter_(1, labels.clamp(min=BLANK), 2.0)[:, BLANK] = 3.0
+    classes = highest.topk(most).indices.sort().values
+    places = torch.searchsorted(classes, labels.clamp(min=BLANK)).clamp(max=most - 1)
+    known = (labels > BLANK) & (classes.gather(1, places) == labels)
+    kept = logits.gather(2, classes.unsqueeze(1).expand(-1, logits.shape[1], -1))
+    return features | {
+        "frame_logits": kept,
+        "labels": to_the_left(places.masked_fill(~known, -100), known),
+        "classes": classes,
+    }
+
+
 def emissions(log_probs: Tensor) -> Tensor:
     """The probability that a class begins at a frame, `(n, T, C)`: the frame has it, and the one before does not."""
     probs = log_probs.exp()
@@ -94,7 +114,8 @@ def pair_counts(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 def best_path(features: Features) -> Tensor:
     """The text of the most probable path, as classes `(n, T)`: characters to the left, blanks behind them."""
-    return collapsed(features["frame_logits"].argmax(-1), features["frame_mask"])
+    path = collapsed(features["frame_logits"].argmax(-1), features["frame_mask"])
+    return features["classes"].gather(1, path) if "classes" in features else path
 
 
 def collapsed(path: Tensor, mask: Tensor) -> Tensor:

@@ -19,13 +19,15 @@ from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .collation import DataCollatorCTCWithPadding
 from .decoding import blank_first, pieces_of, texts_of
-from .lattice import BLANK, best_path, collapsed, frames_needed, log_probabilities, to_the_left
+from .lattice import BLANK, best_path, collapsed, few_classes, frames_needed, log_probabilities, to_the_left
 from .losses import CtcCosts, CtcLoss, CtcNgramLoss
 
 logger = logging.getLogger(__name__)
 
 # The number of texts of an utterance that a loss on sampled texts compares.
 _SAMPLES = 8
+# Learning takes many copies of the logits, so it keeps so many classes of each utterance.
+_MOST_CLASSES = 256
 _MASKS = ("attention_mask", "padding_mask")
 # Labels are decoded as they are: repeated characters stay, and so do spaces before punctuation.
 _PLAINLY = {"group_tokens": False, "clean_up_tokenization_spaces": False}
@@ -150,11 +152,12 @@ class CtcTask(CandidateTask):
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
         logits = named_outputs(outputs, self.logits)["logits"]
-        order = blank_first(logits.shape[2], self._blank).to(logits.device)
+        if self._blank != BLANK:
+            logits = logits[..., blank_first(logits.shape[2], self._blank).to(logits.device)]
         frames, labels = self._frames(inputs, logits), self._labels(inputs)
         self._warn_of_long_texts(frames_needed(labels), frames)
         features = {
-            "frame_logits": logits.float()[..., order],
+            "frame_logits": logits.float(),
             "frame_mask": torch.arange(logits.shape[1], device=logits.device) < frames.unsqueeze(1),
             "labels": labels,
         }
@@ -166,6 +169,7 @@ class CtcTask(CandidateTask):
         features = self.features(self.model, outputs, inputs, ())
         features = {name: value[: len(seeds)].detach().cpu() for name, value in features.items()}
         references = texts_of(features["labels"], self._pieces)
+        features = few_classes(features, _MOST_CLASSES)
         of_none = torch.zeros(len(references), dtype=torch.long)
         predictions = Predictions(
             features, self.decode(features, self._pieces).tolist(), references, of_none, self._pieces

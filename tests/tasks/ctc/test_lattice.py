@@ -11,6 +11,7 @@ from reloss_hf.tasks.ctc.lattice import (
     best_path,
     collapsed,
     emissions,
+    few_classes,
     frames_needed,
     log_probabilities,
     loss_and_alignment,
@@ -199,3 +200,27 @@ def test_candidates_are_other_texts_of_the_same_utterances():
     assert len({tuple(text) for text in texts[:, 0].tolist()}) > 2
     again = perturbed(features, 50, torch.Generator().manual_seed(0))
     assert copies["frame_logits"].equal(again["frame_logits"])
+
+
+def test_few_classes_of_each_utterance_say_what_all_of_them_say():
+    torch.manual_seed(0)
+    logits = torch.randn(2, FRAMES, 40)
+    logits[0, :, 30:35], logits[1, :, [0, 7, 21, 39]] = 20.0, 20.0  # what is never said has no probability
+    whole = {"frame_logits": logits + torch.randn(2, FRAMES, 40), "frame_mask": torch.ones(2, FRAMES).bool()}
+    whole["labels"] = torch.tensor([[33, 31, 3, -100], [21, 7, 39, 7]])
+    few = few_classes(whole, 8)
+    assert few["frame_logits"].shape == (2, FRAMES, 8) and few["classes"][:, 0].eq(0).all()
+    assert best_path(few).equal(best_path(whole))
+    assert few["classes"].gather(1, few["labels"].clamp(min=0)).where(whole["labels"] > 0, -100).equal(whole["labels"])
+    assert text_loss(few).tolist() == pytest.approx(text_loss(whole).tolist(), rel=1e-4)
+    copies = perturbed(few, 50, torch.Generator().manual_seed(0))
+    spoken = best_path(copies).view(50, 2, -1)
+    assert len({tuple(text) for text in spoken[:, 1].tolist()}) > 2
+    assert torch.isin(spoken[:, 0], few["classes"][0]).all()
+
+
+def test_a_target_of_too_many_classes_counts_for_what_has_a_place():
+    whole = make_features(labels=((1, 2, 2),), frames=(5,))
+    few = few_classes(whole, 2)
+    (kept,) = set(few["classes"][0].tolist()) - {0}
+    assert few["labels"].tolist() == [[1] * (1 if kept == 1 else 2) + [-100] * (2 if kept == 1 else 1)]
