@@ -148,6 +148,7 @@ def test_there_is_one_progress_bar_and_one_writer(run):
         "hard_keypoints_of_poses",
         "learned_ctc",
         "ngrams_of_ctc",
+        "own_output_of_whisper",
     ],
 )
 def test_without_texts_two_processes_train_as_one_with_the_batch_split_into_four(run, name):

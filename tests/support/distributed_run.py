@@ -20,6 +20,7 @@ import toy_pixels
 import toy_poses
 import toy_speech
 import toy_tags
+import toy_whisper
 from forced import Forced
 from one_step import SURROGATES, flat, gradient
 from toy_classes import Bag, make_rows, make_trainer, recall_of_rare
@@ -30,6 +31,7 @@ from transformers import DataCollatorForSeq2Seq
 from reloss_hf import (
     CtcNgramLoss,
     HardKeypointMining,
+    OwnOutputSurrogate,
     PixelJaccardLoss,
     Predictions,
     ReLossSeq2SeqTrainer,
@@ -95,7 +97,7 @@ def trained(trainer, **arguments):
 
 
 def classified(folder):
-    """Weights and costs of models of classes, tags, pixels, poses and speech and of readers, on learned costs and on
+    """Weights and costs of models of classes, tags, pixels, poses and speech, and of readers, on learned costs and on
     losses that are written by hand. They train on global batches of 8."""
     processes, found = int(os.environ["WORLD_SIZE"]), {}
     for name, keywords in {
@@ -114,6 +116,7 @@ def classified(folder):
         "hard_keypoints_of_poses": {"surrogate": HardKeypointMining()},
         "learned_ctc": {"metric": "wer", "surrogate_dataset": toy_speech.make_rows(40, seed=7)},
         "ngrams_of_ctc": {"surrogate": CtcNgramLoss()},
+        "own_output_of_whisper": {"surrogate": OwnOutputSurrogate()},
     }.items():
         arguments = {
             "max_steps": 8,
@@ -130,6 +133,11 @@ def classified(folder):
             arguments |= {"max_steps": 6, "learning_rate": 0.05, "surrogate_group_size": 8, "surrogate_learn_again": 0}
             speech = {"train": toy_speech.make_rows(60), "model": toy_speech.make_model(), "cls": Forced}
             trainer = toy_speech.make_trainer(folder / name, arguments=arguments, **speech, **keywords)
+        elif "whisper" in name:
+            rows = toy_whisper.make_rows(120)
+            longest = max(len(row["labels"]) for row in rows)  # of a micro-batch, tells how long an output may be
+            rows = [row for row in rows if len(row["labels"]) == longest]
+            trainer = toy_whisper.make_trainer(folder / name, rows, arguments=arguments, **keywords)
         elif "tags" in name:
             trainer = toy_tags.make_trainer(folder / name, cls=Forced, arguments=arguments, **keywords)
         elif "abstentions" in name:
