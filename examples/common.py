@@ -1,4 +1,4 @@
-"""The common part of the example scripts: arms that continue one warm start, and the scores of saved models."""
+"""The common part of the example scripts: flags, data, arms that continue one warm start, and their scores."""
 
 import copy
 import json
@@ -6,12 +6,12 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import HfArgumentParser, PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from reloss_hf import ReLossCallback
@@ -28,6 +28,28 @@ DEFAULTS = {
 }
 _SPEARMANS = ("spearman", "spearman_within")
 INITIAL_MODEL = "initial_model"
+
+
+@dataclass
+class DataArguments:
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_file: str | None = field(default=None, metadata={"help": "A file of JSON lines, CSV or Parquet."})
+    validation_file: str | None = field(default=None, metadata={"help": "Likewise."})
+    test_file: str | None = field(default=None, metadata={"help": "Likewise; by default the validation data."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
+
+
+def parse(*classes: type, **defaults: Any) -> tuple:
+    """The command line as objects of these data classes.
+
+    Args:
+        defaults: of training arguments, in addition to `DEFAULTS`.
+    """
+    parser = HfArgumentParser(classes)
+    parser.set_defaults(**DEFAULTS | defaults)
+    return parser.parse_args_into_dataclasses()
 
 
 class WarmStart(ReLossCallback):
@@ -74,6 +96,18 @@ class Experiment(ABC):
         for name, value in {"output_dir": str(self.out / arm), **changes}.items():
             setattr(args, name, value)
         return args
+
+    def compare(self, arms: dict[str, dict[str, Any]]) -> list[dict]:
+        """Train the warm start and the arms, and write `results.json`. Returns the rows of the results.
+
+        Args:
+            arms: what each arm changes in the trainer of the warm start; see `arms_of`.
+        """
+        start, checkpoint = self.warm_start()
+        rows = [self.arm(arm, checkpoint, **changes) for arm, changes in arms.items()]
+        if self.args.process_index == 0:
+            self.write_results(start, rows)
+        return [start, *rows]
 
     def warm_start(self) -> tuple[dict, str]:
         """Train the warm start. Returns its row of the results and its checkpoint."""
@@ -125,6 +159,17 @@ class Experiment(ABC):
         (self.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
+def arms_of(names: list[str], base: str, not_learned: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the named arms change in the trainer, in their order in the table.
+
+    Args:
+        base: the name of the arm that stays on the loss before the switch.
+        not_learned: the changes of the arms whose loss is given.
+    """
+    changes = {base: {"surrogate_start": None}, **not_learned, "surrogate": {}}
+    return {arm: changes[arm] for arm in changes if arm in names}
+
+
 def save_initial_model(model: PreTrainedModel, args: TrainingArguments) -> None:
     """Save the initial model of the warm start, on the first process, before the others continue."""
     with args.main_process_first(desc="saving"):
@@ -143,7 +188,7 @@ def print_table(rows: list[dict], scores: list[str]) -> None:
             print(f"\nThe surrogate was refused, so its arm trained on cross-entropy: {row['refused']}")
 
 
-def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) -> datasets.DatasetDict:
+def read_splits(data_args: DataArguments, own_corpus: Callable[[], datasets.DatasetDict]) -> datasets.DatasetDict:
     """The splits that `--dataset_name` or the `--…_file` flags name. Without these flags, the example's own corpus."""
     if data_args.dataset_name is not None:
         return datasets.load_dataset(data_args.dataset_name, data_args.dataset_config_name)
@@ -154,16 +199,37 @@ def read_splits(data_args: Any, own_corpus: Callable[[], datasets.DatasetDict]) 
     return own_corpus()
 
 
-def limit_samples(raw: datasets.DatasetDict, data_args: Any) -> None:
-    """Cut the splits in place to `--max_train_samples` and `--max_eval_samples`. `validation` replaces a missing
-    `test`."""
-    raw.setdefault("test", raw["validation"])
-    for split, most in (
-        ("train", data_args.max_train_samples),
-        ("validation", data_args.max_eval_samples),
-        ("test", data_args.max_eval_samples),
-    ):
-        raw[split] = raw[split].select(range(min(most or len(raw[split]), len(raw[split]))))
+def limited(raw: datasets.DatasetDict, data_args: DataArguments) -> datasets.DatasetDict:
+    """`train`, `validation` and `test`, cut to `--max_train_samples` and `--max_eval_samples`. `validation` replaces a
+    missing `test`."""
+    if "validation" not in raw:
+        raise ValueError(f"the data set has {list(raw)}, and no validation data: pass --validation_file")
+    sources = {"train": raw["train"], "validation": raw["validation"], "test": raw.get("test", raw["validation"])}
+    most = dict.fromkeys(sources, data_args.max_eval_samples) | {"train": data_args.max_train_samples}
+    return datasets.DatasetDict(
+        {split: rows.select(range(min(most[split] or len(rows), len(rows)))) for split, rows in sources.items()}
+    )
+
+
+def with_columns(raw: datasets.DatasetDict, data_args: DataArguments, names: dict[str, str]) -> datasets.DatasetDict:
+    """The data with the columns under the names that a script reads.
+
+    Args:
+        names: by the flag that says how a column is called in the data.
+    """
+    columns = {getattr(data_args, flag): name for flag, name in names.items()}
+    missing = [column for column in columns if column not in raw["train"].column_names]
+    if missing:
+        flags = " and ".join(f"--{flag}" for flag in names)
+        raise ValueError(f"the columns {missing} are none of {raw['train'].column_names}: pass {flags}")
+    return raw.rename_columns({old: new for old, new in columns.items() if old != new})
+
+
+def hold_out(raw: datasets.DatasetDict, args: TrainingArguments) -> None:
+    """Move a share of `train` to the split `surrogate`, in place. Surrogates are learned from it, and no arm is trained
+    on it."""
+    parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
+    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
 
 
 def make_folder(path: Path) -> Path:

@@ -70,8 +70,7 @@ def load_data(data_args: Any, seed: int) -> datasets.DatasetDict:
     if "validation" not in raw:
         parts = raw["train"].train_test_split(data_args.train_val_split, seed=seed)
         raw["train"], raw["validation"] = parts["train"], parts["test"]
-    common.limit_samples(raw, data_args)
-    return datasets.DatasetDict({split: raw[split] for split in ("train", "validation", "test")})
+    return common.limited(raw, data_args)
 
 
 def with_labels(raw: datasets.DatasetDict, column: str) -> tuple[datasets.DatasetDict, Labels]:

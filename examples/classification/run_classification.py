@@ -1,10 +1,10 @@
 """Fine-tune a classifier on cross-entropy and on a learned surrogate of a metric, from one warm start.
 
     python examples/classification/run_classification.py            # languages of names, its own data, a few minutes
-    python examples/classification/run_classification.py --image    # handwritten digits, also its own data python
-    examples/classification/run_classification.py --model_name_or_path google-bert/bert-base-uncased \ --train_file
-    train.csv --validation_file validation.csv --text_column_names sentence1,sentence2 \ --metric_name
-    matthews_correlation --num_train_epochs 3 --learning_rate 2e-5
+    python examples/classification/run_classification.py --image    # handwritten digits, also its own data
+    python examples/classification/run_classification.py --model_name_or_path google-bert/bert-base-uncased \
+        --train_file train.csv --validation_file validation.csv --text_column_names sentence1,sentence2 \
+        --metric_name matthews_correlation --num_train_epochs 3 --learning_rate 2e-5
 
 It takes texts, pairs of texts (two columns) and images, with one label or lists of labels. Both arms continue the same
 warm start on the same data. A slice is left out of that data, and the surrogate is learned from it. The table,
@@ -20,7 +20,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from from_scratch import build_image_model, build_text_model, train_tokenizer
 from sklearn.metrics import f1_score
 from torch.utils.data import DataLoader
 from transformers import (
@@ -29,7 +28,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    HfArgumentParser,
     PreTrainedModel,
     default_data_collator,
     set_seed,
@@ -47,10 +45,11 @@ from reloss_hf.sharing.plots import to_png
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import common
 import preparation
+from from_scratch import build_image_model, build_text_model, train_tokenizer
 from plots import plot_by_class
 
-ARMS = ("cross_entropy", "class_weights", "logit_adjustment", "surrogate")
 HAND_MADE = {"class_weights": ClassWeightedCrossEntropy, "logit_adjustment": LogitAdjustedCrossEntropy}
+ARMS = ("cross_entropy", *HAND_MADE, "surrogate")
 
 
 @dataclass
@@ -66,12 +65,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines."})
-    validation_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines."})
-    test_file: str | None = field(default=None, metadata={"help": "CSV or JSON lines; by default validation data."})
+class DataArguments(common.DataArguments):
     train_dir: str | None = field(default=None, metadata={"help": "Images, in a folder for each class."})
     validation_dir: str | None = field(default=None, metadata={"help": "Images, in a folder for each class."})
     test_dir: str | None = field(default=None, metadata={"help": "Images by class; by default the validation data."})
@@ -97,8 +91,6 @@ class DataArguments:
     metric_options: str | None = field(
         default=None, metadata={"help": 'Settings of the metric: \'{"average": "micro"}\'.'}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     loss: list[str] = field(
         default_factory=lambda: ["cross_entropy", "surrogate"],
         metadata={"help": "The arms to run.", "choices": ARMS},
@@ -119,15 +111,12 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    changes = {"cross_entropy": {"surrogate_start": None}, "surrogate": {}}
-    changes |= {arm: {"surrogate": loss(experiment.frequencies)} for arm, loss in HAND_MADE.items()}
-    arms = [experiment.arm(arm, checkpoint, **changes[arm]) for arm in ARMS if arm in data_args.loss]
+    not_learned = {arm: {"surrogate": loss(experiment.frequencies)} for arm, loss in HAND_MADE.items()}
+    rows = experiment.compare(common.arms_of(data_args.loss, "cross_entropy", not_learned))
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        experiment.plot(start, arms)
-        common.print_table([start, *arms], ["score", "score_validation"])
-        print(f"\nscore: {start['metric']}")
+        experiment.plot(rows)
+        common.print_table(rows, ["score", "score_validation"])
+        print(f"\nscore: {rows[0]['metric']}")
 
 
 def make_experiment(
@@ -135,9 +124,7 @@ def make_experiment(
 ) -> "Experiment":
     set_seed(args.seed)
     raw, labels = preparation.with_labels(preparation.load_data(data_args, args.seed), data_args.label_column_name)
-    # The surrogate is learned from the slice, and both arms are trained on the other training data.
-    parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
-    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
+    common.hold_out(raw, args)
     make = image_classifier if data_args.of_images else text_classifier
     model, processing_class, encoded = make(raw, labels, model_args, data_args)
     common.save_initial_model(model, args)
@@ -246,8 +233,8 @@ class Experiment(common.Experiment):
             predictions += ((logits > 0).long() if self.labels.several else logits.argmax(-1)).tolist()
         return predictions, references
 
-    def plot(self, start: dict, arms: list[dict]) -> None:
-        scores = {row["arm"]: row["f1_by_class"] for row in (start, *arms)}
+    def plot(self, rows: list[dict]) -> None:
+        scores = {row["arm"]: row["f1_by_class"] for row in rows}
         counts = [round(share * len(self.data["train"])) for share in self.frequencies]
         figure = plot_by_class(scores, self.labels.names, counts, "F1")
         (self.out / "f1_by_class.png").write_bytes(to_png(figure))
@@ -261,15 +248,17 @@ def label_table(labels: list, classes: int) -> np.ndarray:
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 50},
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
+        warmup_steps=50,
         output_dir="out/classification",
         num_train_epochs=20,
         learning_rate=1e-3,
         surrogate_held_out_share=0.3,  # for small data sets; the trainer's default is for large ones
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ skeletons go to `--output_dir`.
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import stick_figures
 import torch
 from from_scratch import build_model
-from transformers import AutoImageProcessor, HfArgumentParser, PreTrainedModel, VitPoseForPoseEstimation, set_seed
+from transformers import AutoImageProcessor, PreTrainedModel, VitPoseForPoseEstimation, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from reloss_hf import (
     HardKeypointMining,
@@ -69,18 +71,11 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "Parquet or JSON lines."})
-    validation_file: str | None = field(default=None, metadata={"help": "Parquet or JSON lines."})
-    test_file: str | None = field(default=None, metadata={"help": "The same; by default the validation data."})
+class DataArguments(common.DataArguments):
     names: list[str] = field(
         default_factory=lambda: list(stick_figures.NAMES),
         metadata={"help": "The names of the joints; left and right tell what is exchanged in mirrored images."},
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     augment: bool = field(default=True, metadata={"help": "Whether to mirror, scale and rotate training images."})
     sigma: float = field(default=1.0, metadata={"help": "Width of the targets in pixels of the heatmap."})
     metric_options: str = field(
@@ -102,27 +97,20 @@ def main() -> None:
     experiment = make_experiment(model_args, data_args, args)
     if model_args.model_name_or_path is None:
         experiment.pretrain(model_args.pretraining_epochs)
-    start, checkpoint = experiment.warm_start()
-    changes = {"squared_error": {"surrogate_start": None}, "surrogate": {}}
-    changes |= {arm: {"surrogate": loss(len(data_args.names))} for arm, loss in NOT_LEARNED.items()}
-    arms = [experiment.arm(arm, checkpoint, **changes[arm]) for arm in ARMS if arm in data_args.loss]
+    not_learned = {arm: {"surrogate": loss(len(data_args.names))} for arm, loss in NOT_LEARNED.items()}
+    arms = common.arms_of(data_args.loss, "squared_error", not_learned)
+    rows = experiment.compare(arms)
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        experiment.draw({"warm_start": checkpoint} | {row["arm"]: experiment.out / row["arm"] for row in arms})
-        common.print_table([start, *arms], [*_SCORES, "pck_validation"])
+        experiment.draw(arms)
+        common.print_table(rows, [*_SCORES, "pck_validation"])
 
 
 def make_experiment(
     model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
 ) -> "Experiment":
     set_seed(args.seed)
-    raw = common.read_splits(data_args, stick_figures.load)
-    if "validation" not in raw:
-        raise ValueError(f"the data set has {list(raw)}, and no validation data: pass --validation_file")
-    common.limit_samples(raw, data_args)
-    # The surrogate is learned from the slice, and all arms are trained on the other training data.
-    parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
-    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
+    raw = common.limited(common.read_splits(data_args, stick_figures.load), data_args)
+    common.hold_out(raw, args)
     processor, size, names = None, (model_args.image_size,) * 2, data_args.names
     if model_args.model_name_or_path is not None:
         processor = AutoImageProcessor.from_pretrained(model_args.model_name_or_path)
@@ -144,7 +132,7 @@ def make_experiment(
             names=names,
             sigma=data_args.sigma,
         )
-        for split in ("train", "surrogate", "validation", "test")
+        for split in raw
     }
     common.save_initial_model(model, args)
     return Experiment(args, Path(args.output_dir), data_args, data, size)
@@ -204,8 +192,10 @@ class Experiment(common.Experiment):
         return trainer.evaluate(self.data[split], metric_key_prefix=split)
 
     @torch.no_grad()
-    def draw(self, models: dict[str, str | Path]) -> None:
-        """Draw what models predict for the first test images."""
+    def draw(self, arms: Iterable[str]) -> None:
+        """Draw what the warm start and the arms predict for the first test images."""
+        models = {"warm_start": get_last_checkpoint(self.out / "warm_start")}
+        models |= {arm: self.out / arm for arm in arms}
         rows = [self.data["test"][number] for number in range(min(_DRAWN, len(self.data["test"])))]
         pixels = torch.stack([row["pixel_values"] for row in rows])
         poses = {
@@ -221,16 +211,18 @@ class Experiment(common.Experiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 50},
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
+        warmup_steps=50,
         output_dir="out/pose",
         num_train_epochs=8,
         learning_rate=2e-3,
         surrogate_held_out_share=0.15,  # for small data sets; the trainer's default is for large ones
         surrogate_learn_again=1,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

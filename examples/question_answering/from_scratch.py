@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast
-
-PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+from small_bert import PAD, SEPARATOR, START, UNKNOWN, configuration, with_special_tokens
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import BertForQuestionAnswering, PreTrainedTokenizerFast
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -14,39 +13,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
+    special = [PAD, UNKNOWN, START, SEPARATOR]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[PAD, UNKNOWN, CLS, SEP], min_frequency=2, show_progress=False
+        vocab_size=vocab_size, special_tokens=special, min_frequency=2, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{CLS} $A {SEP}",
-        pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
-        special_tokens=[(token, backend.token_to_id(token)) for token in (CLS, SEP)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        cls_token=CLS,
-        sep_token=SEP,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
+    return with_special_tokens(backend)
 
 
 def build_model(
-    tokenizer: PreTrainedTokenizerFast, layers: int, width: int, heads: int, dropout: float, max_length: int
+    tokenizer: PreTrainedTokenizerFast, layers: int, width: int, heads: int, dropout: float, length: int
 ) -> BertForQuestionAnswering:
-    """An encoder that reads at most `max_length` tokens."""
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=2 * width,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        max_position_embeddings=max_length,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.05,
-    )
-    return BertForQuestionAnswering(config)
+    """A reader; see `configuration`."""
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    size = (layers, width, heads, length)
+    return BertForQuestionAnswering(configuration(tokenizer, *size, initializer_range=0.05, **dropouts))

@@ -25,7 +25,6 @@ import cldr_corpus
 import datasets
 import numpy as np
 import torch
-from from_scratch import build_model, train_tokenizer
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import (
@@ -33,7 +32,6 @@ from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
     EvalPrediction,
-    HfArgumentParser,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -49,8 +47,10 @@ from reloss_hf import (
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import common
+from from_scratch import build_model, train_tokenizer
 
-ARMS = ("cross_entropy", "expected_f1", "surrogate")
+NOT_LEARNED = {"expected_f1": ExpectedF1Loss}
+ARMS = ("cross_entropy", *NOT_LEARNED, "surrogate")
 
 
 @dataclass
@@ -67,15 +67,13 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(common.DataArguments):
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub, in the schema of squad."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "JSON lines, in the schema of squad."})
     validation_file: str | None = field(
         default=None,
         metadata={"help": "JSON lines; by default a tenth of the training contexts, which are not trained on then."},
     )
-    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation data."})
     version_2_with_negative: bool = field(default=False, metadata={"help": "Whether some questions have no answer."})
     null_score_diff_threshold: float = field(
         default=0.0, metadata={"help": "Give no answer if the null score exceeds that of the best answer by more."}
@@ -84,8 +82,6 @@ class DataArguments:
     doc_stride: int = field(default=32, metadata={"help": "Tokens that windows of one context share."})
     n_best_size: int = field(default=20, metadata={"help": "How many starts and ends of a window are combined."})
     max_answer_length: int = field(default=30, metadata={"help": "The longest answer, in tokens."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     loss: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "The arms to run.", "choices": ARMS})
 
     @property
@@ -97,19 +93,11 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    arms = []
-    if "cross_entropy" in data_args.loss:
-        arms.append(experiment.arm("cross_entropy", checkpoint, surrogate_start=None))
-    if "expected_f1" in data_args.loss:
-        expected_f1 = ExpectedF1Loss(data_args.max_answer_length)
-        arms.append(experiment.arm("expected_f1", checkpoint, surrogate=expected_f1))
-    if "surrogate" in data_args.loss:
-        arms.append(experiment.arm("surrogate", checkpoint))
+    not_learned = {arm: {"surrogate": loss(data_args.max_answer_length)} for arm, loss in NOT_LEARNED.items()}
+    rows = experiment.compare(common.arms_of(data_args.loss, "cross_entropy", not_learned))
     if args.process_index == 0:
-        experiment.write_results(start, arms)
         kinds = ["f1_tuned", "f1_answer", "f1_no_answer"] if data_args.version_2_with_negative else []
-        common.print_table([start, *arms], ["f1", *kinds, "exact_match", "f1_validation", "exact_match_validation"])
+        common.print_table(rows, ["f1", *kinds, "exact_match", "f1_validation", "exact_match_validation"])
 
 
 def make_experiment(
@@ -203,14 +191,15 @@ class Experiment(common.Experiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS,
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
         output_dir="out/question_answering",
         num_train_epochs=4,
         learning_rate=1e-3,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
@@ -219,8 +208,7 @@ def load_data(data_args: DataArguments) -> datasets.DatasetDict:
     raw = common.read_splits(data_args, corpus)
     if "validation" not in raw:
         raw["train"], raw["validation"] = split_by_context(raw["train"], 0.1)
-    common.limit_samples(raw, data_args)
-    return datasets.DatasetDict({split: raw[split] for split in ("train", "validation", "test")})
+    return common.limited(raw, data_args)
 
 
 def split_by_context(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:

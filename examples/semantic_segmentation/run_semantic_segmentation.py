@@ -24,7 +24,6 @@ from from_scratch import build_model, make_processor
 from transformers import (
     AutoImageProcessor,
     AutoModelForSemanticSegmentation,
-    HfArgumentParser,
     PreTrainedModel,
     default_data_collator,
     set_seed,
@@ -74,12 +73,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "Parquet."})
-    validation_file: str | None = field(default=None, metadata={"help": "Parquet."})
-    test_file: str | None = field(default=None, metadata={"help": "Parquet; by default the validation data."})
+class DataArguments(common.DataArguments):
     image_column_name: str = field(default="image", metadata={"help": "The column of the images."})
     label_column_name: str = field(default="label", metadata={"help": "The column of the masks."})
     class_names: list[str] | None = field(
@@ -89,8 +83,6 @@ class DataArguments:
         default=False, metadata={"help": "Whether label 0 counts for nothing and others are lowered by 1."}
     )
     train_val_split: float = field(default=0.15, metadata={"help": "The share for validation, if no file is given."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     loss: list[str] = field(
         default_factory=lambda: ["cross_entropy", "surrogate"],
         metadata={"help": "The arms to run.", "choices": ARMS},
@@ -101,15 +93,13 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    changes = {"cross_entropy": {"surrogate_start": None}, "surrogate": {}}
-    changes |= {arm: {"surrogate": loss(len(experiment.names))} for arm, loss in NOT_LEARNED.items()}
-    arms = [experiment.arm(arm, checkpoint, **changes[arm]) for arm in ARMS if arm in data_args.loss]
+    not_learned = {arm: {"surrogate": loss(len(experiment.names))} for arm, loss in NOT_LEARNED.items()}
+    arms = common.arms_of(data_args.loss, "cross_entropy", not_learned)
+    rows = experiment.compare(arms)
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        (experiment.out / "masks.png").write_bytes(to_png(experiment.picture([row["arm"] for row in arms])))
-        common.print_table([start, *arms], [*_SCORES, "mean_iou_validation"])
-        print_classes([start, *arms])
+        (experiment.out / "masks.png").write_bytes(to_png(experiment.picture(list(arms))))
+        common.print_table(rows, [*_SCORES, "mean_iou_validation"])
+        print_classes(rows)
 
 
 def make_experiment(
@@ -117,9 +107,7 @@ def make_experiment(
 ) -> "Experiment":
     set_seed(args.seed)
     raw, names = read_data(data_args, args.seed)
-    # The surrogate is learned from the slice, and all arms are trained on the other training data.
-    parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
-    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
+    common.hold_out(raw, args)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     if model_args.model_name_or_path is not None:
         source = model_args.image_processor_name or model_args.model_name_or_path
@@ -144,18 +132,10 @@ def read_data(data_args: DataArguments, seed: int) -> tuple[datasets.DatasetDict
     if "validation" not in raw:
         parts = raw["train"].train_test_split(data_args.train_val_split, seed=seed)
         raw["train"], raw["validation"] = parts["train"], parts["test"]
-    columns = {data_args.image_column_name: "image", data_args.label_column_name: "label"}
-    missing = [name for name in columns if name not in raw["train"].column_names]
-    if missing:
-        raise ValueError(
-            f"the columns {missing} are none of {raw['train'].column_names}: pass --image_column_name and "
-            "--label_column_name"
-        )
-    raw = raw.rename_columns({old: new for old, new in columns.items() if old != new})
-    common.limit_samples(raw, data_args)
-    splits = {split: raw[split].select_columns(["image", "label"]) for split in ("train", "validation", "test")}
-    names = data_args.class_names or (list(scenes.NAMES) if own else _numbers(splits["train"], data_args))
-    return datasets.DatasetDict(splits), names
+    columns = {"image_column_name": "image", "label_column_name": "label"}
+    raw = common.with_columns(common.limited(raw, data_args), data_args, columns).select_columns(["image", "label"])
+    names = data_args.class_names or (list(scenes.NAMES) if own else _numbers(raw["train"], data_args))
+    return raw, names
 
 
 @dataclass
@@ -247,15 +227,19 @@ def _numbers(rows: datasets.Dataset, data_args: DataArguments) -> list[str]:
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 30, "per_device_train_batch_size": 8, "per_device_eval_batch_size": 16},
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
+        warmup_steps=30,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=16,
         output_dir="out/semantic_segmentation",
         num_train_epochs=12,
         learning_rate=2e-3,
         surrogate_held_out_share=0.2,  # for small data sets; the trainer's default is for large ones
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import corpus
 import datasets
 import numpy as np
 import torch
+from transformers import TrainingArguments
 
+from reloss_hf import ReLossTrainer
 from reloss_hf.sharing.plots import to_png
 from reloss_hf.tasks.error_rates import ErrorRate
 
@@ -18,20 +20,12 @@ import common
 from plots import plot_edits
 
 SCORES = ("wer", "cer", "substitutions", "deletions", "insertions", "wer_validation")
-SPLITS = ("train", "surrogate", "validation", "test")
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "JSON lines with paths of sound files and texts."})
-    validation_file: str | None = field(default=None, metadata={"help": "JSON lines."})
-    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation data."})
+class DataArguments(common.DataArguments):
     audio_column_name: str = field(default="audio", metadata={"help": "The column of paths, sounds or samples."})
     text_column_name: str = field(default="text", metadata={"help": "The column of the texts."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     normalize: str | None = field(
         default=None, metadata={"help": "'whisper' or 'whisper_basic', before texts are compared; by default nothing."}
     )
@@ -50,6 +44,29 @@ class SpeechExperiment(common.Experiment):
     processor: Any
 
     metric: ClassVar[str] = "wer"
+    trainer_class: ClassVar[type[ReLossTrainer]]
+
+    def trainer(
+        self, arm: str, model: str | Path, callbacks=None, surrogate=None, cls=None, metric="wer", **changes
+    ) -> ReLossTrainer:
+        model = self.load(model)
+        return (cls or self.trainer_class)(
+            model=model,
+            args=self.arguments(arm, changes),
+            train_dataset=self.data["train"],
+            eval_dataset=self.data["validation"],
+            surrogate_dataset=self.data["surrogate"],
+            processing_class=self.processor,
+            data_collator=self.collator(model),
+            metric=metric,
+            metric_options=self.data_args.options if metric == "wer" else None,
+            surrogate=surrogate,
+            callbacks=callbacks,
+        )
+
+    def collator(self, model: Any) -> Any:
+        """Makes the batches of a model."""
+        raise NotImplementedError
 
     def transcribe(self, model: Any, split: str) -> tuple[list[str], list[str]]:
         """The texts that a model hears in a split, and those that were said."""
@@ -66,34 +83,23 @@ class SpeechExperiment(common.Experiment):
     def validation_score(self, model: Any) -> float:
         return ErrorRate("word", self.data_args.normalize)(*self.transcribe(model.eval(), "validation"))["wer"]
 
-    def report(self, start: dict, arms: list[dict]) -> None:
-        """Write the results and the plot, and print the table."""
-        self.write_results(start, arms)
-        figure = plot_edits({row["arm"]: row for row in (start, *arms)})
-        (self.out / "word_errors.png").write_bytes(to_png(figure))
-        common.print_table([start, *arms], list(SCORES))
+    def report(self, arms: dict[str, dict[str, Any]]) -> None:
+        """Train the arms, write the results and the plot, and print the table."""
+        rows = self.compare(arms)
+        if self.args.process_index == 0:
+            (self.out / "word_errors.png").write_bytes(to_png(plot_edits({row["arm"]: row for row in rows})))
+            common.print_table(rows, list(SCORES))
 
 
-def read_data(data_args: DataArguments, rate: int, share: float, seed: int) -> datasets.DatasetDict:
-    """The `SPLITS`, with the columns `audio`, samples at the given rate, and `text`. A surrogate is learned from the
-    split `surrogate`, a share of the training data, and no arm is trained on it."""
+def read_data(data_args: DataArguments, rate: int, args: TrainingArguments) -> datasets.DatasetDict:
+    """The splits, and `surrogate`, with the columns `audio`, samples at the given rate, and `text`."""
     raw = common.read_splits(data_args, lambda: corpus.load(noise=data_args.loudness, words=data_args.words))
-    if "validation" not in raw:
-        raise ValueError(f"the data set has {list(raw)}, and no validation data: pass --validation_file")
-    columns = {data_args.audio_column_name: "audio", data_args.text_column_name: "text"}
-    missing = [name for name in columns if name not in raw["train"].column_names]
-    if missing:
-        raise ValueError(
-            f"the columns {missing} are none of {raw['train'].column_names}: pass --audio_column_name and "
-            "--text_column_name"
-        )
-    raw = raw.rename_columns({old: new for old, new in columns.items() if old != new}).select_columns(["audio", "text"])
-    common.limit_samples(raw, data_args)
+    columns = {"audio_column_name": "audio", "text_column_name": "text"}
+    raw = common.with_columns(common.limited(raw, data_args), data_args, columns).select_columns(["audio", "text"])
     if not isinstance(raw["train"].features["audio"], datasets.List | datasets.Sequence):
         raw = raw.cast_column("audio", datasets.Audio(sampling_rate=rate))
-    parts = raw["train"].train_test_split(share, seed=seed)
-    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
-    return datasets.DatasetDict({split: raw[split] for split in SPLITS})
+    common.hold_out(raw, args)
+    return raw
 
 
 def features_of(raw: datasets.DatasetDict, processor: Any) -> datasets.DatasetDict:

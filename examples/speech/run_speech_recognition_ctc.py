@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from from_scratch import build_ctc_model, build_ctc_processor
 from preparation import DataArguments, SpeechExperiment, batches, common, features_of, read_data
-from transformers import AutoModelForCTC, AutoProcessor, HfArgumentParser, PreTrainedModel, set_seed
+from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, set_seed
 
 from reloss_hf import (
     CtcCosts,
@@ -59,17 +59,8 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    arms = [experiment.arm(arm, checkpoint, **changes(arm)) for arm in ARMS if arm in data_args.loss]
-    if args.process_index == 0:
-        experiment.report(start, arms)
-
-
-def changes(arm: str) -> dict:
-    """What an arm changes in the arguments, and its loss."""
-    if arm in NOT_LEARNED:
-        return NOT_LEARNED[arm] | {"surrogate": NOT_LEARNED[arm]["surrogate"]()}
-    return {"surrogate_start": None} if arm == "ctc" else {}
+    not_learned = {arm: changes | {"surrogate": changes["surrogate"]()} for arm, changes in NOT_LEARNED.items()}
+    experiment.report(common.arms_of(data_args.loss, "ctc", not_learned))
 
 
 def make_experiment(
@@ -79,7 +70,7 @@ def make_experiment(
     name = model_args.model_name_or_path
     processor = AutoProcessor.from_pretrained(name) if name else None
     rate = processor.feature_extractor.sampling_rate if name else 16_000
-    raw = read_data(data_args, rate, args.surrogate_held_out_share, args.seed)
+    raw = read_data(data_args, rate, args)
     if processor is None:
         with args.main_process_first(desc="writing the vocabulary"):
             processor = build_ctc_processor(raw["train"]["text"], Path(args.output_dir))
@@ -92,28 +83,17 @@ def make_experiment(
 
 
 class CtcExperiment(SpeechExperiment):
-    def trainer(
-        self, arm: str, model: str | Path, callbacks=None, surrogate=None, cls=None, metric="wer", **changes
-    ) -> ReLossTrainer:
-        return (cls or ReLossTrainer)(
-            model=self.load(model),
-            args=self.arguments(arm, changes),
-            train_dataset=self.data["train"],
-            eval_dataset=self.data["validation"],
-            surrogate_dataset=self.data["surrogate"],
-            processing_class=self.processor,
-            metric=metric,
-            metric_options=self.data_args.options if metric == "wer" else None,
-            surrogate=surrogate,
-            callbacks=callbacks,
-        )
+    trainer_class = ReLossTrainer
+
+    def collator(self, model: PreTrainedModel) -> DataCollatorCTCWithPadding:
+        return DataCollatorCTCWithPadding(self.processor)
 
     def load(self, folder: str | Path) -> PreTrainedModel:
         return AutoModelForCTC.from_pretrained(folder)
 
     @torch.no_grad()
     def transcribe(self, model: PreTrainedModel, split: str) -> tuple[list[str], list[str]]:
-        heard, collate = [], DataCollatorCTCWithPadding(self.processor)
+        heard, collate = [], self.collator(model)
         blank = self.processor.tokenizer.pad_token_id
         for inputs in batches(self.data[split], collate, self.args.eval_batch_size, self.args.device):
             inputs.pop("labels")
@@ -127,16 +107,18 @@ class CtcExperiment(SpeechExperiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `CtcArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, CtcArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 50},
+    return common.parse(
+        ModelArguments,
+        CtcArguments,
+        ReLossTrainingArguments,
+        *more,
+        warmup_steps=50,
         output_dir="out/speech_ctc",
         num_train_epochs=12,
         learning_rate=2e-3,
         surrogate_start=0.7,
         surrogate_held_out_share=0.15,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

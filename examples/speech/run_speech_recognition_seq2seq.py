@@ -22,7 +22,6 @@ from transformers import (
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
     GenerationMixin,
-    HfArgumentParser,
     PreTrainedModel,
     set_seed,
 )
@@ -88,17 +87,8 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    arms = [experiment.arm(arm, checkpoint, **changes(arm)) for arm in ARMS if arm in data_args.loss]
-    if args.process_index == 0:
-        experiment.report(start, arms)
-
-
-def changes(arm: str) -> dict:
-    """What an arm changes in the arguments, and its loss."""
-    if arm in NOT_LEARNED:
-        return NOT_LEARNED[arm] | {"surrogate": NOT_LEARNED[arm]["surrogate"]()}
-    return {"surrogate_start": None} if arm == "cross_entropy" else {}
+    not_learned = {arm: changes | {"surrogate": changes["surrogate"]()} for arm, changes in NOT_LEARNED.items()}
+    experiment.report(common.arms_of(data_args.loss, "cross_entropy", not_learned))
 
 
 def make_experiment(
@@ -108,7 +98,7 @@ def make_experiment(
     name = model_args.model_name_or_path
     processor = AutoProcessor.from_pretrained(name) if name else None
     rate = processor.feature_extractor.sampling_rate if name else 16_000
-    raw = read_data(data_args, rate, args.surrogate_held_out_share, args.seed)
+    raw = read_data(data_args, rate, args)
     if processor is None:
         processor = build_whisper_processor(raw["train"]["text"], model_args.vocabulary, model_args.seconds)
         size = (model_args.layers, model_args.width, model_args.heads, model_args.dropout)
@@ -120,33 +110,18 @@ def make_experiment(
 
 
 class Seq2SeqExperiment(SpeechExperiment):
-    def trainer(
-        self, arm: str, model: str | Path, callbacks=None, surrogate=None, cls=None, metric="wer", **changes
-    ) -> ReLossSeq2SeqTrainer:
-        model = self.load(model)
-        return (cls or ReLossSeq2SeqTrainer)(
-            model=model,
-            args=self.arguments(arm, changes),
-            train_dataset=self.data["train"],
-            eval_dataset=self.data["validation"],
-            surrogate_dataset=self.data["surrogate"],
-            processing_class=self.processor,
-            data_collator=Collator(self.processor, model.config.decoder_start_token_id),
-            metric=metric,
-            metric_options=self.data_args.options if metric == "wer" else None,
-            surrogate=surrogate,
-            callbacks=callbacks,
-        )
+    trainer_class = ReLossSeq2SeqTrainer
+
+    def collator(self, model: PreTrainedModel) -> Collator:
+        return Collator(self.processor, model.config.decoder_start_token_id)
 
     def load(self, folder: str | Path) -> PreTrainedModel:
         return AutoModelForSpeechSeq2Seq.from_pretrained(folder, attn_implementation=self.attention)
 
     @torch.no_grad()
     def transcribe(self, model: PreTrainedModel, split: str) -> tuple[list[str], list[str]]:
-        heard, start = [], model.config.decoder_start_token_id
-        for inputs in batches(
-            self.data[split], Collator(self.processor, start), self.args.eval_batch_size, model.device
-        ):
+        heard = []
+        for inputs in batches(self.data[split], self.collator(model), self.args.eval_batch_size, model.device):
             prompt = self.processor.tokenizer.prefix_tokens
             # Whisper's own generate() is for speech of 30 seconds, in chunks.
             tokens = GenerationMixin.generate(
@@ -162,9 +137,13 @@ class Seq2SeqExperiment(SpeechExperiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `Seq2SeqArguments`, `ReLossSeq2SeqTrainingArguments`, and those of more data classes."""
-    parser = HfArgumentParser((ModelArguments, Seq2SeqArguments, ReLossSeq2SeqTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 50, "per_device_train_batch_size": 16},
+    return common.parse(
+        ModelArguments,
+        Seq2SeqArguments,
+        ReLossSeq2SeqTrainingArguments,
+        *more,
+        warmup_steps=50,
+        per_device_train_batch_size=16,
         output_dir="out/speech_seq2seq",
         num_train_epochs=15,
         learning_rate=1e-3,
@@ -175,7 +154,6 @@ def parse_arguments(*more: type) -> tuple:
         surrogate_held_out_share=0.15,
         predict_with_generate=True,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

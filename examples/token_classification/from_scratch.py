@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForTokenClassification, PreTrainedModel, PreTrainedTokenizerFast
-
-PAD, START, SEPARATOR, UNKNOWN = "[PAD]", "[CLS]", "[SEP]", "[UNK]"
+from small_bert import PAD, SEPARATOR, START, UNKNOWN, configuration, with_special_tokens
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertForTokenClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 
 def train_tokenizer(texts: Iterable[list[str]], size: int) -> PreTrainedTokenizerFast:
@@ -21,26 +20,9 @@ def train_tokenizer(texts: Iterable[list[str]], size: int) -> PreTrainedTokenize
     special = [PAD, START, SEPARATOR, UNKNOWN]
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     backend.train_from_iterator((" ".join(words) for words in texts), trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A {SEPARATOR}",
-        special_tokens=[(token, backend.token_to_id(token)) for token in (START, SEPARATOR)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=PAD, cls_token=START, sep_token=SEPARATOR, unk_token=UNKNOWN
-    )
+    return with_special_tokens(backend)
 
 
-def build_model(
-    tokenizer: PreTrainedTokenizerFast, layers: int, width: int, heads: int, length: int, **labels
-) -> PreTrainedModel:
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=2 * width,
-        max_position_embeddings=length,
-        pad_token_id=tokenizer.pad_token_id,
-        **labels,
-    )
-    return BertForTokenClassification(config)
+def build_model(tokenizer: PreTrainedTokenizerFast, *size: int, **labels) -> PreTrainedModel:
+    """A tagger; see `configuration`."""
+    return BertForTokenClassification(configuration(tokenizer, *size, **labels))

@@ -17,11 +17,9 @@ from pathlib import Path
 
 import cldr_corpus
 import datasets
-from from_scratch import build_model, train_tokenizer
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
-    HfArgumentParser,
     PreTrainedModel,
     set_seed,
 )
@@ -43,6 +41,7 @@ from reloss_hf.sharing.plots import to_png
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import common
+from from_scratch import build_model, train_tokenizer
 from plots import plot_by_type
 
 # Losses that are not learned, by the number of tags.
@@ -73,17 +72,10 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "JSON lines."})
-    validation_file: str | None = field(default=None, metadata={"help": "JSON lines."})
-    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation data."})
+class DataArguments(common.DataArguments):
     text_column_name: str = field(default="tokens", metadata={"help": "The column of the words."})
     label_column_name: str = field(default="ner_tags", metadata={"help": "The column of the tags."})
     max_seq_length: int = field(default=128, metadata={"help": "Tokens of a window; longer texts have several."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     metric_options: str | None = field(
         default=None, metadata={"help": 'Settings of seqeval: \'{"scheme": "IOB2", "mode": "strict"}\'.'}
     )
@@ -101,15 +93,12 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    changes = {"cross_entropy": {"surrogate_start": None}, "surrogate": {}}
-    changes |= {arm: {"surrogate": loss(experiment.tags)} for arm, loss in NOT_LEARNED.items()}
-    arms = [experiment.arm(arm, checkpoint, **changes[arm]) for arm in ARMS if arm in data_args.loss]
+    not_learned = {arm: {"surrogate": loss(experiment.tags)} for arm, loss in NOT_LEARNED.items()}
+    rows = experiment.compare(common.arms_of(data_args.loss, "cross_entropy", not_learned))
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        figure = plot_by_type({row["arm"]: row["by_type"] for row in (start, *arms)})
+        figure = plot_by_type({row["arm"]: row["by_type"] for row in rows})
         (experiment.out / "precision_and_recall.png").write_bytes(to_png(figure))
-        common.print_table([start, *arms], [*_SCORES, "f1_validation"])
+        common.print_table(rows, [*_SCORES, "f1_validation"])
 
 
 def make_experiment(
@@ -117,9 +106,7 @@ def make_experiment(
 ) -> "Experiment":
     set_seed(args.seed)
     raw = read_data(data_args)
-    # The surrogate is learned from the slice, and both arms are trained on the other training data.
-    parts = raw["train"].train_test_split(args.surrogate_held_out_share, seed=args.seed)
-    raw["train"], raw["surrogate"] = parts["train"], parts["test"]
+    common.hold_out(raw, args)
     names = tag_names(raw["train"])
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     if model_args.model_name_or_path is not None:
@@ -144,17 +131,8 @@ def make_experiment(
 
 def read_data(data_args: DataArguments) -> datasets.DatasetDict:
     """`train`, `validation` and `test`, with the columns `tokens` and `ner_tags`."""
-    raw = common.read_splits(data_args, cldr_corpus.load)
-    if "validation" not in raw:
-        raise ValueError(f"the data set has {list(raw)}, and no validation data: pass --validation_file")
-    columns = {data_args.text_column_name: "tokens", data_args.label_column_name: "ner_tags"}
-    missing = [name for name in columns if name not in raw["train"].column_names]
-    if missing:
-        raise ValueError(f"the columns {missing} are none of {raw['train'].column_names}: pass --text_column_name and "
-                         "--label_column_name")  # fmt: skip
-    raw = raw.rename_columns({old: new for old, new in columns.items() if old != new})
-    common.limit_samples(raw, data_args)
-    return datasets.DatasetDict({split: raw[split] for split in ("train", "validation", "test")})
+    raw = common.limited(common.read_splits(data_args, cldr_corpus.load), data_args)
+    return common.with_columns(raw, data_args, {"text_column_name": "tokens", "label_column_name": "ner_tags"})
 
 
 @dataclass
@@ -212,15 +190,17 @@ class Experiment(common.Experiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS | {"warmup_steps": 50},
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
+        warmup_steps=50,
         output_dir="out/token_classification",
         num_train_epochs=10,
         learning_rate=1e-3,
         surrogate_held_out_share=0.2,  # for small data sets; the trainer's default is for large ones
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

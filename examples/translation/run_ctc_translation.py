@@ -20,7 +20,7 @@ from from_scratch import train_tokenizer
 from run_translation import ModelArguments, common, load_data, tokenize
 from sacrebleu.metrics import BLEU
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, HfArgumentParser, set_seed
+from transformers import DataCollatorForSeq2Seq, set_seed
 
 from reloss_hf import CtcCosts, CtcNgramLoss, ReLossTrainer, ReLossTrainingArguments
 
@@ -45,18 +45,10 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    arms = [experiment.arm(arm, checkpoint, **changes(arm)) for arm in ARMS if arm in data_args.loss]
+    not_learned = {arm: {"surrogate": loss()} for arm, loss in NOT_LEARNED.items()}
+    rows = experiment.compare(common.arms_of(data_args.loss, "ctc", not_learned))
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        common.print_table([start, *arms], ["bleu", "bleu_validation", "length", "repeated"])
-
-
-def changes(arm: str) -> dict:
-    """What an arm changes in the arguments, and its loss."""
-    if arm in NOT_LEARNED:
-        return {"surrogate": NOT_LEARNED[arm]()}
-    return {"surrogate_start": None} if arm == "ctc" else {}
+        common.print_table(rows, ["bleu", "bleu_validation", "length", "repeated"])
 
 
 def make_experiment(
@@ -124,16 +116,17 @@ class CtcExperiment(run_translation.Experiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`CtcModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((CtcModelArguments, DataArguments, ReLossTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS,
+    return common.parse(
+        CtcModelArguments,
+        DataArguments,
+        ReLossTrainingArguments,
+        *more,
         output_dir="out/ctc_translation",
         num_train_epochs=14,
         surrogate_start=0.8,
         learning_rate=2e-3,
         surrogate_slice=400,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
-    HfArgumentParser,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -35,6 +34,8 @@ from reloss_hf import ReLossSeq2SeqTrainer, ReLossSeq2SeqTrainingArguments
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import common
+
+ARMS = ("cross_entropy", "surrogate")
 
 
 @dataclass
@@ -51,19 +52,12 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    train_file: str | None = field(default=None, metadata={"help": "JSON lines, {'translation': {'en': …, 'de': …}}."})
-    validation_file: str | None = field(default=None, metadata={"help": "JSON lines, as for training."})
-    test_file: str | None = field(default=None, metadata={"help": "JSON lines; by default the validation file."})
+class DataArguments(common.DataArguments):
     source_lang: str = field(default="en", metadata={"help": "Key of the source in 'translation'."})
     target_lang: str = field(default="de", metadata={"help": "Key of the target."})
     source_prefix: str = field(default="", metadata={"help": "A prefix for every source text (T5)."})
     max_source_length: int = field(default=128, metadata={"help": "The longest source in tokens; longer ones are cut."})
     max_target_length: int = field(default=128, metadata={"help": "The longest target in tokens; longer ones are cut."})
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many examples."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate and test on so many examples."})
     num_beams: int = field(default=5, metadata={"help": "Beams of the beam search in the table."})
     surrogate_slice: int = field(
         default=0,
@@ -75,15 +69,10 @@ def main() -> None:
     model_args, data_args, args = parse_arguments()
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.WARNING)
     experiment = make_experiment(model_args, data_args, args)
-    start, checkpoint = experiment.warm_start()
-    arms = [
-        experiment.arm("cross_entropy", checkpoint, surrogate_start=None),
-        experiment.arm("surrogate", checkpoint),
-    ]
+    rows = experiment.compare(common.arms_of(ARMS, "cross_entropy", {}))
     if args.process_index == 0:
-        experiment.write_results(start, arms)
-        common.print_table([start, *arms], [name for name in start if name.startswith("bleu_")])
-        print(f"\nsacreBLEU {start['signature']}")
+        common.print_table(rows, [name for name in rows[0] if name.startswith("bleu_")])
+        print(f"\nsacreBLEU {rows[0]['signature']}")
 
 
 def make_experiment(
@@ -158,9 +147,11 @@ class Experiment(common.Experiment):
 
 def parse_arguments(*more: type) -> tuple:
     """`ModelArguments`, `DataArguments`, `ReLossSeq2SeqTrainingArguments`, and the arguments of more data classes."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReLossSeq2SeqTrainingArguments, *more))
-    parser.set_defaults(
-        **common.DEFAULTS,
+    return common.parse(
+        ModelArguments,
+        DataArguments,
+        ReLossSeq2SeqTrainingArguments,
+        *more,
         output_dir="out/translation",
         predict_with_generate=True,
         num_train_epochs=14,
@@ -168,13 +159,11 @@ def parse_arguments(*more: type) -> tuple:
         learning_rate=2e-3,
         label_smoothing_factor=0.1,
     )
-    return parser.parse_args_into_dataclasses()
 
 
 def load_data(data_args: DataArguments) -> datasets.DatasetDict:
     """`train`, `validation` and `test`, and also `surrogate` if a slice of `train` is held out for it."""
-    raw = common.read_splits(data_args, cldr_corpus.load)
-    common.limit_samples(raw, data_args)
+    raw = common.limited(common.read_splits(data_args, cldr_corpus.load), data_args)
     if data_args.surrogate_slice:
         rows = len(raw["train"])
         raw["surrogate"] = raw["train"].select(range(rows - data_args.surrogate_slice, rows))
