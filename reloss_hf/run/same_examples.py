@@ -31,8 +31,8 @@ class SliceLearning:
     """Predicts a held-out slice and learns from perturbed copies of the predictions, as often as the callback says.
 
     A share of the slice is watched: it is kept from learning, and the metric is measured on it. All windows of one text
-    are watched or none. If the metric falls
-    after the switch by more than chance may explain, training returns to the loss before the switch.
+    are watched or none. If the metric falls after the switch by more than chance may explain, training returns to the
+    loss before the switch.
 
     Args:
         trainer: the trainer. Its callback decides when to learn.
