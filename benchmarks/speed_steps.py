@@ -17,6 +17,7 @@ from transformers import (
 
 from reloss_hf import (
     AnswersSurrogate,
+    DraftSurrogate,
     ExpectedF1Loss,
     MinimumRiskLoss,
     NgramSurrogate,
@@ -38,7 +39,7 @@ def time_translation(rounds: int) -> dict:
 
 
 def time_own_output(rounds: int) -> dict:
-    """Of the losses that decode in every step, at the size of the Multi30k model."""
+    """Of the losses that read outputs of the model, at the size of the Multi30k model."""
     return time_steps("own_output_step", own_output_trainers(), token_batch(6_000, 128, 16), rounds)
 
 
@@ -92,6 +93,7 @@ def own_output_trainers() -> dict[str, ReLossSeq2SeqTrainer]:
     return {
         "cross_entropy": translation_trainer(model, tokenizer, surrogate_start=None),
         "surrogate": translation_trainer(model, tokenizer, OwnOutputSurrogate(), surrogate_start=0),
+        "draft": translation_trainer(model, tokenizer, DraftSurrogate(), surrogate_start=0),
         "minimum_risk": translation_trainer(model, tokenizer, MinimumRiskLoss(), surrogate_start=0),
     }
 

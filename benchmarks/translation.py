@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "translat
 import run_translation
 
 from reloss_hf import (
+    DraftSurrogate,
     MinimumRiskLoss,
     NgramSurrogate,
     OwnOutputSurrogate,
@@ -39,6 +40,7 @@ ARMS = (
     "one_minus_p",
     "ngram_match",
     "minimum_risk",
+    "draft",
     "own_output",
     "surrogate",
     "LogNgramSurrogate",
@@ -83,8 +85,9 @@ def changes(experiment: run_translation.Experiment, arm: str, checkpoint: str) -
             return {"surrogate": arms.scaled(TokenErrorProbability(), checkpoint)}
         case "ngram_match":
             return {"surrogate": NgramSurrogate()}
-        case "minimum_risk":
-            return {"surrogate": scaled_in_weights(MinimumRiskLoss(), experiment, checkpoint)}
+        case "minimum_risk" | "draft":
+            loss = MinimumRiskLoss() if arm == "minimum_risk" else DraftSurrogate()
+            return {"surrogate": scaled_in_weights(loss, experiment, checkpoint)}
         case "surrogate":
             return {}
         case "shuffled_control":

@@ -63,6 +63,7 @@ from .tasks.token_classification.hand_made import (
 from .tasks.token_classification.losses import TagCosts, TagCrossEntropy, TagLoss, TagSoftCounts
 from .tasks.token_classification.preparation import prepare_tagging_features, tag_names
 from .tasks.token_sequence.losses import (
+    DraftSurrogate,
     LogNgramSurrogate,
     MinimumRiskLoss,
     MinimumWerLoss,
@@ -92,6 +93,7 @@ __all__ = [
     "CtcLoss",
     "CtcNgramLoss",
     "DataCollatorCTCWithPadding",
+    "DraftSurrogate",
     "ExpectedF1Loss",
     "ExpectedMiss",
     "ExpectedWerLoss",

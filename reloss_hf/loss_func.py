@@ -38,7 +38,7 @@ def surrogate_loss_func(
         surrogate = SurrogateLoss.from_pretrained(surrogate)
     task = task_for(model)
     tells = task is not None and task.reads_logits_and_labels_alone and surrogate.task == task.name
-    if not tells or task.decodes_for(surrogate):
+    if not tells or task.reads_own_output(surrogate):
         raise ValueError(
             f"surrogate={type(surrogate).__name__} reads {list(surrogate.reads)} of a {type(model).__name__}, but "
             "a compute_loss_func is given logits and labels alone: use ReLossTrainer, or pass a surrogate that reads "

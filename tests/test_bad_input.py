@@ -108,6 +108,7 @@ TEXT = [
     ),
     ({"surrogate_class": "Nonesuch"}, {}, "no surrogate 'Nonesuch'"),
     ({"surrogate_class": "OwnOutputSurrogate"}, {}, "'OwnOutputSurrogate' reads the model's own.*'generate'"),
+    ({"surrogate_class": "DraftSurrogate"}, {}, "'DraftSurrogate' reads the model's own.*'generate'"),
     ({}, {"metric": None}, "surrogate_class='LastTokensSurrogate' .* metric=None: pass metric=, or surrogate="),
     ({}, {"metric": None, "metric_key": "exact_match"}, "metric_key='exact_match'.*metric=None: pass metric="),
     ({}, {"metric": None, "lower_is_better": True}, "lower_is_better=True.*metric=None: pass metric="),

@@ -51,7 +51,7 @@ def given_surrogate(
             f"surrogate={type(surrogate).__name__} is for the task {surrogate.task!r}, but the task of "
             f"{type(trainer.model).__name__} is {trainer.task.name!r}: pass a surrogate for that task"
         )
-    if trainer.task.decodes_for(surrogate):
+    if trainer.task.reads_own_output(surrogate):
         _require_decoding(trainer, f"surrogate={type(surrogate).__name__}", surrogate.reads)
     with untouched(trainer.model):  # rows may be drawn at random
         trainer.task.fit(surrogate, trainer.train_dataset)
@@ -133,7 +133,7 @@ def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearnin
 
 def _snapshot_learning(trainer: Trainer, learner: SurrogateLearner) -> SnapshotLearning:
     args = trainer.args
-    if args.surrogate_predictions == "forced" and trainer.task.decodes_for(learner.surrogate):
+    if args.surrogate_predictions == "forced" and trainer.task.reads_own_output(learner.surrogate):
         raise ValueError(
             f"surrogate_class={learner.surrogate_name!r} reads the model's own output: pass "
             "surrogate_predictions='generate'"
@@ -180,7 +180,8 @@ def _group_metric(
 
 def _require_decoding(trainer: Trainer, argument: str, reads: tuple[str, ...] = ()) -> None:
     trainer.task.require_generation(reads)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    decodes = not reads or not set(trainer.task.decoded).isdisjoint(reads)
+    if decodes and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ValueError(
             f"{argument} would never end with a sharded model, because processes decode different numbers of tokens: "
             "use 'forced', and a surrogate that reads the scores of the target alone"

@@ -73,7 +73,8 @@ class Task(ABC):
         name: the name of the task, as in `SurrogateLoss.task`.
         does: what a model of this task does, as a verb; for error messages.
         columns: columns of the data set that features are made from and that the model does not take.
-        own_output: the features that need the model to decode by itself.
+        own_output: the features for which the model reads its own output.
+        decoded: those of them for which it decodes this output, token by token.
         default_surrogate: the class to learn if neither the user nor the metric names one.
         default_loss: the class of the loss after the switch if the user names no metric. It learns nothing.
         hand_made: the losses that a diagnosis compares; the first is the loss before the switch.
@@ -95,6 +96,7 @@ class Task(ABC):
     does: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
     own_output: ClassVar[tuple[str, ...]] = ()
+    decoded: ClassVar[tuple[str, ...]] = ()
     default_surrogate: ClassVar[type[SurrogateLoss]]
     default_loss: ClassVar[type[SurrogateLoss] | None]
     hand_made: ClassVar[tuple[type[SurrogateLoss], ...]]
@@ -168,8 +170,8 @@ class Task(ABC):
         return set(cls.hand_made[0].reads) <= set(features)
 
     @classmethod
-    def decodes_for(cls, surrogate: SurrogateLoss) -> bool:
-        """Whether the loss reads features for which the model has to decode by itself."""
+    def reads_own_output(cls, surrogate: SurrogateLoss) -> bool:
+        """Whether the loss reads features for which the model reads its own output."""
         return not set(cls.own_output).isdisjoint(surrogate.reads)
 
     def collator(self, data_collator: Callable) -> Callable:

@@ -39,6 +39,24 @@ def target_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     return -losses.view_as(labels)
 
 
+def log_probs_of_all(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probability of every token of a row at each position, float32 of shape `(n, H, T)`, from logits `(n, H,
+    vocabulary)` and tokens `(n, T)`. Negative tokens count as token 0."""
+    wanted = tokens.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
+    return logits.float().log_softmax(-1).gather(2, wanted)
+
+
+def with_draft(input_ids: Tensor, draft: Tensor) -> Tensor:
+    """The input of a decoder-only model with a draft in place of the target.
+
+    Args:
+        input_ids: shape `(n, T)`.
+        draft: the token that each position predicts, -100 for none; shape `(n, T)` or `(n, T - 1)`.
+    """
+    draft = draft[:, : input_ids.shape[1] - 1]
+    return torch.cat([input_ids[:, :1], torch.where(draft >= 0, draft, input_ids[:, 1:])], dim=1)
+
+
 def moves_labels(logits: Tensor, labels: Tensor, loss: Tensor) -> bool | None:
     """Whether the loss, a scalar, is cross-entropy with labels shifted by one position. False if it is cross-entropy
     with unshifted labels, None if it is neither or both."""
@@ -91,9 +109,13 @@ def unpacked(texts: Tensor | None, targets: Tensor, **values: Tensor) -> dict[st
 
 
 def to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
-    """Move the values that `mask` marks to the left of each row, in order."""
+    """Move the values that `mask` marks to the left of each row, in order. Values may have more dimensions."""
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-    return {name: value.gather(1, order) for name, value in values.items()}
+
+    def moved(value: Tensor) -> Tensor:
+        return value.gather(1, order.view(*order.shape, *[1] * (value.ndim - 2)).expand_as(value))
+
+    return {name: moved(value) for name, value in values.items()}
 
 
 def first_equal(tokens: Tensor) -> Tensor:

@@ -40,6 +40,18 @@ def require_own_output(model: torch.nn.Module, is_encoder_decoder: bool) -> None
         )
 
 
+def require_draft(model: torch.nn.Module, is_encoder_decoder: bool) -> None:
+    """Raises ValueError if the model cannot read a draft in place of the target."""
+    needs = ("decoder_input_ids", "encoder_outputs") if is_encoder_decoder else ("input_ids",)
+    lacks = [f"forward({name}=)" for name in needs if not takes(model, name)]
+    if lacks or learns_prompts(model):
+        reason = f"has no {' and no '.join(lacks)}" if lacks else "learns a prompt"
+        raise ValueError(
+            f"model={type(model).__name__} {reason}, so it cannot read a draft: use a surrogate that reads "
+            "'target_log_probs'"
+        )
+
+
 def source(inputs: Inputs) -> Inputs:
     """The part of a batch that the encoder reads."""
     return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith("decoder_")}

@@ -11,10 +11,14 @@ prompt, so that position `t` is the `t`-th token of the target:
 | `target_classes` | `(n, T)` | the first position that holds the same token; it tells which tokens are equal |
 | `prefix_log_probs` | `(n, H, T)` | log-probability of target token `j` as token `t` of the model's own output |
 | `prefix_mask` | `(n, H)` | the positions of tokens of the model's own output |
+| `draft_log_probs` | `(n, T, T)` | log-probability of target token `j` as token `t` after the draft |
 | `sample_log_probs` | `(n, S)` | log-probability of each output sampled from the model |
 | `sample_mask` | `(n, S)` | the outputs that do not repeat an earlier one |
 | `sample_bleu` | `(n, S)` | sentence BLEU of each output, 0 to 1 |
 | `sample_errors` | `(n, S)` | word errors of each output, as a count |
+
+A draft is the most probable token after each beginning of the target, but the end only where the target ends. Nothing
+is decoded for it.
 
 | loss | learned | reads | order of tokens matters |
 |---|---|---|---|
@@ -25,6 +29,7 @@ prompt, so that position `t` is the `t`-th token of the target:
 | `LogNgramSurrogate` | 6 numbers | target | yes |
 | `PrefixNgramSurrogate` | 6 numbers | own output | yes |
 | `OwnOutputSurrogate` | 6 numbers | own output and target | yes |
+| `DraftSurrogate` | 6 numbers | draft | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 """
 
@@ -44,7 +49,7 @@ class TokenSurrogate(SurrogateLoss):
 
     task = "token_sequence"
     reads = ("target_log_probs", "target_mask")
-    scores = ("target_log_probs", "prefix_log_probs", "sample_log_probs")
+    scores = ("target_log_probs", "prefix_log_probs", "draft_log_probs", "sample_log_probs")
     about = "depends on no vocabulary and no model"
     limits = LIMITS_OF_TEXT
 
@@ -246,6 +251,25 @@ class OwnOutputSurrogate(PrefixNgramSurrogate):
 
     def score(self, features: Features) -> Tensor:
         return super().score(features) + NgramSurrogate.score(self, features)
+
+
+class DraftSurrogate(OwnOutputSurrogate):
+    """`OwnOutputSurrogate` on a draft: the most probable token after each beginning of the target. All scores are those
+    after the draft, those of the target's tokens at their own places, too. So a step has one more pass of the decoder
+    without a gradient, and decodes nothing. Decoder-only models have drafts, too.
+
+    References:
+        Mihaylova and Martins, *Scheduled Sampling for Transformers*, ACL student workshop 2019.
+    """
+
+    reads = ("draft_log_probs", "target_classes", "text_mask", *NgramSurrogate.reads)
+
+    def score(self, features: Features) -> Tensor:
+        after = features["draft_log_probs"]
+        at_their_places = {"target_log_probs": after.diagonal(dim1=1, dim2=2)}
+        return super().score(
+            features | at_their_places | {"prefix_log_probs": after, "prefix_mask": features["text_mask"]}
+        )
 
 
 class TransformerTokenSurrogate(TokenSurrogate):

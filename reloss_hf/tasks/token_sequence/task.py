@@ -27,6 +27,7 @@ from ..models import (
 from .features import (
     aligned,
     first_equal,
+    log_probs_of_all,
     moves_labels,
     strongest_rivals,
     swap_with_rival,
@@ -35,8 +36,9 @@ from .features import (
     texts_of,
     to_the_left,
     unpacked,
+    with_draft,
 )
-from .generation import decode, encoded_source, prompt_length, require_own_output
+from .generation import decode, encoded_source, prompt_length, require_draft, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 from .metrics import METRICS
 
@@ -71,10 +73,8 @@ class TokenSequenceTask(Task):
 
     name = "token_sequence"
     does = "generates text"
-    own_output = (
-        "prefix_log_probs", "prefix_mask", "target_classes", "sample_log_probs", "sample_mask", "sample_bleu",
-        "sample_errors",
-    )  # fmt: skip
+    decoded = ("prefix_log_probs", "prefix_mask", "sample_log_probs", "sample_mask", "sample_bleu", "sample_errors")
+    own_output = (*decoded, "draft_log_probs", "target_classes")
     default_surrogate = default_loss = NgramSurrogate
     hand_made = (TokenCrossEntropy, TokenErrorProbability)
     metrics: ClassVar = METRICS
@@ -159,13 +159,16 @@ class TokenSequenceTask(Task):
         logits, labels = aligned(self._logits(outputs), inputs["labels"], self.shifts)
         parts = unpacked(self._texts(inputs), labels, log_probs=target_log_probs(logits, labels))
         features = self._target_features(parts["log_probs"], parts["targets"])
-        if "prefix_log_probs" in reads:
+        if not {"prefix_log_probs", "draft_log_probs"}.isdisjoint(reads):
             tokens = to_the_left(labels != -100, labels=labels)["labels"]
             features["target_classes"] = first_equal(tokens)
-            hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
-            features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
-            for name in ("text_mask", "prefix_mask"):  # a prompt is given, so nothing in it can match
-                features[name][:, : self._prompt_length(tokens)] = False
+            if "draft_log_probs" in reads:
+                features |= self._draft_features(model, outputs, inputs, tokens)
+            else:
+                hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
+                features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+            for name in {"text_mask", "prefix_mask"} & set(features):
+                features[name][:, : self._prompt_length(tokens)] = False  # it is given, so nothing in it can match
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs, reads)
         return features
@@ -188,6 +191,8 @@ class TokenSequenceTask(Task):
         return Predictions.concatenate(parts)
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
+        if "draft_log_probs" in reads:
+            return require_draft(self.model, self.is_encoder_decoder)
         require_own_output(self.model, self.is_encoder_decoder)
         if "sample_log_probs" in reads:
             self.require_tokenizer(self._given)
@@ -283,10 +288,29 @@ class TokenSequenceTask(Task):
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, targets: Tensor, hypotheses: Tensor
     ) -> dict[str, Tensor]:
         read = encoded_source(outputs, inputs)
-        logits = self._logits(model(**read, decoder_input_ids=hypotheses[:, :-1])).float()
-        wanted = targets.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
-        log_probs = logits.gather(2, wanted) - logits.logsumexp(-1, keepdim=True)
-        return {"prefix_log_probs": log_probs, "prefix_mask": self._until_end(hypotheses[:, 1:])}
+        logits = self._logits(model(**read, decoder_input_ids=hypotheses[:, :-1]))
+        return {
+            "prefix_log_probs": log_probs_of_all(logits, targets),
+            "prefix_mask": self._until_end(hypotheses[:, 1:]),
+        }
+
+    def _draft_features(
+        self, model: torch.nn.Module, outputs: Any, inputs: Inputs, targets: Tensor
+    ) -> dict[str, Tensor]:
+        labels = targets_of(inputs["labels"])
+        logits, wanted = aligned(self._logits(outputs).detach(), labels, self.shifts)
+        draft, places = logits.argmax(-1), torch.arange(wanted.shape[1], device=wanted.device)
+        given = (wanted == -100) | (places < self._prompt_length(labels)) | self._is_end(draft)
+        draft = torch.where(given, wanted, draft)
+        if self.is_encoder_decoder:
+            read = encoded_source(outputs, inputs) | {"decoder_input_ids": self._decoder_inputs(draft)}
+        else:
+            if self._texts(inputs) is not None:
+                raise ValueError("a draft cannot be read where several texts are packed into a row: pass packing=False")
+            read = self.without_labels(inputs)
+            read["input_ids"] = with_draft(read["input_ids"], draft)
+        after, _ = aligned(self._logits(model(**read)), labels, self.shifts)
+        return to_the_left(wanted != -100, draft_log_probs=log_probs_of_all(after, targets))
 
     def _prompt_length(self, labels: Tensor) -> int:
         return prompt_length(self._modules, self.processing_class, labels)

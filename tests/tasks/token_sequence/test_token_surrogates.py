@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import logsigmoid
 
 from reloss_hf import (
+    DraftSurrogate,
     LogNgramSurrogate,
     MinimumRiskLoss,
     NgramSurrogate,
@@ -20,7 +21,8 @@ from reloss_hf import (
 )
 
 HAND_MADE = [TokenCrossEntropy, TokenErrorProbability]
-NGRAMS = [NgramSurrogate, LogNgramSurrogate, PrefixNgramSurrogate, OwnOutputSurrogate]
+NGRAMS = [NgramSurrogate, LogNgramSurrogate, PrefixNgramSurrogate, OwnOutputSurrogate, DraftSurrogate]
+TABLES = ("prefix_log_probs", "draft_log_probs")
 ALL = [*HAND_MADE, *NGRAMS, TransformerTokenSurrogate]
 MONOTONE = [*HAND_MADE, *NGRAMS]
 
@@ -41,6 +43,7 @@ def token_features(n=6, length=9, seed=0):
         "target_classes": torch.arange(length).expand(n, length).to(torch.int16),
         "prefix_log_probs": logsigmoid(2 * draw(n, length, length, seed=seed + 1)),
         "prefix_mask": mask,
+        "draft_log_probs": logsigmoid(2 * draw(n, length, length, seed=seed + 2)),
     }
 
 
@@ -53,7 +56,7 @@ def build(cls):
 def test_a_loss_has_one_float32_value_for_each_example_whatever_the_input_type(cls):
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         features = token_features()
-        for name in ("target_log_probs", "prefix_log_probs"):
+        for name in ("target_log_probs", *TABLES):
             features[name] = features[name].to(dtype)
         losses = build(cls)(features)
         assert losses.shape == (6,)
@@ -77,7 +80,7 @@ def test_an_empty_target_costs_nothing_and_has_no_gradient(cls):
 def test_padding_at_the_end_changes_nothing(cls):
     features, surrogate = token_features(), build(cls)
     padded = {
-        name: torch.nn.functional.pad(value, (0, 3, 0, 3) if name == "prefix_log_probs" else (0, 3))
+        name: torch.nn.functional.pad(value, (0, 3, 0, 3) if name in TABLES else (0, 3))
         for name, value in features.items()
     }
     torch.testing.assert_close(surrogate(padded), surrogate(features))
@@ -192,6 +195,15 @@ def test_the_loss_on_the_own_output_is_that_and_the_loss_after_the_target():
     features, surrogate = token_features(), OwnOutputSurrogate(max_order=2)
     parts = PrefixNgramSurrogate(max_order=2)(features) + NgramSurrogate(max_order=2)(features)
     torch.testing.assert_close(surrogate(features), parts)
+
+
+def test_the_loss_on_a_draft_reads_all_scores_after_it():
+    features, surrogate = token_features(), DraftSurrogate(max_order=2)
+    after = features["draft_log_probs"]
+    places = {"target_log_probs": after.diagonal(dim1=1, dim2=2)}
+    as_output = features | places | {"prefix_log_probs": after, "prefix_mask": features["text_mask"]}
+    torch.testing.assert_close(surrogate(features), OwnOutputSurrogate(max_order=2)(as_output))
+    torch.testing.assert_close(surrogate.cross_entropy(features), TokenCrossEntropy()(features))
 
 
 def test_minimum_risk_is_the_expectation_over_outputs_that_differ():
