@@ -5,7 +5,8 @@
 The corpus is that of `examples/speech`; the voices of its test data are held out. One run at a time is trained, and
 added to the results at once; what is there is skipped. Within a kind of model and a seed all arms resume one warm
 start, with its optimizer and schedule. The factor of the learning rate is chosen on validation on the first seed.
-Losses that are not learned have the gradient scale of the loss before the switch. `--table` prints the table.
+Losses that are not learned have the gradient scale of the loss before the switch. In the rows `ctc_tuned` a penalty of
+the blank is chosen on validation, after CTC. `--table` prints the table.
 """
 
 import importlib
@@ -28,6 +29,8 @@ BASE = {"ctc": "ctc", "whisper": "cross_entropy"}
 ARMS = (*BASE.values(), "expected_wer", "as_written", "surrogate", "shuffled_control")
 PARTS = ("cer", "substitutions", "deletions", "insertions")
 SCRIPTS = {"ctc": "run_speech_recognition_ctc", "whisper": "run_speech_recognition_seq2seq"}
+# Of the blank, in nats.
+_PENALTIES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 # How many batches of the training data a loss is scaled by.
 _SCALED_BY = 8
 # The share of the loss before the switch in expected word errors, as in the paper.
@@ -42,7 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     path, bases = options.results / "speech.json", tuple(BASE.values())
     metrics = {kind: {"WER": "wer"} for kind in SCRIPTS}
-    results = Results(path, ARMS, metrics, others=PARTS, lower_is_better=True, bases=bases)
+    rows = ("ctc", "ctc_tuned", *ARMS[1:])
+    results = Results(path, rows, metrics, others=PARTS, lower_is_better=True, bases=bases)
     if options.table:
         return results.print_arms()
 
@@ -76,7 +80,22 @@ def run_arm(arm: str, metric: None, variant: dict, kind: str, seed: int, experim
     row = experiment.arm(f"{arm}-x{factor:g}", checkpoint, callbacks=callbacks, **changed)
     run = {name: row[name] for name in ("seconds", "updates", "refused")}
     run |= {"reports": [row["report"]]} if row["report"] else {}
+    run |= tuned(experiment, experiment.out / f"{arm}-x{factor:g}") if arm == "ctc" else {}
     return run | {"warm_start": _scores(start)} | _scores(row)
+
+
+def tuned(experiment, folder: Path) -> dict:
+    """The scores of a saved model of CTC with the penalty of the blank that is best on validation."""
+    model = experiment.load(folder).to(experiment.args.device)
+    bias, blank, scores = model.lm_head.bias.data, model.config.pad_token_id, {}
+    for penalty in _PENALTIES:
+        bias[blank] -= penalty
+        scores[penalty] = experiment.validation_score(model)
+        bias[blank] += penalty
+    best = min(scores, key=scores.get)
+    bias[blank] -= best
+    found = _scores(experiment.score_of(model))
+    return {"penalty": best, "tuned": found["test"], "tuned_validation": found["validation"]}
 
 
 def changes_of_ctc(experiment, arm: str, checkpoint: str) -> dict:

@@ -73,8 +73,12 @@ class SpeechExperiment(common.Experiment):
         raise NotImplementedError
 
     def score(self, folder: str | Path) -> dict:
-        """The error rates of a saved model, and word errors by kind."""
-        model = self.load(folder).to(self.args.device).eval()
+        """The scores of a saved model."""
+        return self.score_of(self.load(folder).to(self.args.device))
+
+    def score_of(self, model: Any) -> dict:
+        """The error rates of a model, and word errors by kind."""
+        model.eval()
         heard, said = self.transcribe(model, "test")
         scores = {unit: ErrorRate(unit, self.data_args.normalize)(heard, said) for unit in ("word", "character")}
         found = scores["word"] | {"cer": scores["character"]["cer"], "wer_validation": self.validation_score(model)}
