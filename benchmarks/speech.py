@@ -142,8 +142,9 @@ def scaled(loss: SurrogateLoss, experiment, checkpoint: str) -> SurrogateLoss:
         base = _gradient(model, task.base_loss(_own_loss, model, inputs)[0])
         features = task.features(model, model(**task.without_labels(inputs)), inputs, loss.reads)
         ratios.append(base / _gradient(model, loss.batch_loss(features)))
-    with torch.no_grad():
-        loss.log_scale.add_(torch.stack(ratios).log().mean().cpu())
+    found = torch.stack(ratios).log().cpu()
+    with torch.no_grad():  # batches in which nothing that was sampled has an error tell nothing
+        loss.log_scale.add_(found[found.isfinite()].mean().nan_to_num())
     return loss
 
 
