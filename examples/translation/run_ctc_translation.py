@@ -17,7 +17,7 @@ import run_translation
 import torch
 from ctc_translator import CtcTranslator, CtcTranslatorConfig
 from from_scratch import train_tokenizer
-from run_translation import ModelArguments, common, load_data, tokenize
+from run_translation import common, load_data, tokenize
 from sacrebleu.metrics import BLEU
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, set_seed
@@ -30,7 +30,12 @@ _SPLITS = ("validation", "test")
 
 
 @dataclass
-class CtcModelArguments(ModelArguments):
+class ModelArguments:
+    vocab_size: int = field(default=1500, metadata={"help": "Vocabulary size of the tokenizer."})
+    layers: int = field(default=2, metadata={"help": "Layers below and above where states are repeated."})
+    width: int = field(default=128, metadata={"help": "Width of the model; its feed-forward is twice it."})
+    heads: int = field(default=4, metadata={"help": "Attention heads."})
+    dropout: float = field(default=0.1, metadata={"help": "Dropout."})
     repeats: int = field(default=2, metadata={"help": "Frames for each token of the source."})
 
 
@@ -52,7 +57,7 @@ def main() -> None:
 
 
 def make_experiment(
-    model_args: CtcModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
+    model_args: ModelArguments, data_args: DataArguments, args: ReLossTrainingArguments
 ) -> "CtcExperiment":
     set_seed(args.seed)
     raw = load_data(data_args)
@@ -115,14 +120,14 @@ class CtcExperiment(run_translation.Experiment):
 
 
 def parse_arguments(*more: type) -> tuple:
-    """`CtcModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
+    """`ModelArguments`, `DataArguments`, `ReLossTrainingArguments`, and the arguments of more data classes."""
     return common.parse(
-        CtcModelArguments,
+        ModelArguments,
         DataArguments,
         ReLossTrainingArguments,
         *more,
         output_dir="out/ctc_translation",
-        num_train_epochs=14,
+        num_train_epochs=6,
         surrogate_start=0.8,
         learning_rate=2e-3,
         surrogate_slice=400,
