@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # The number of texts of an utterance that a loss on sampled texts compares.
 _SAMPLES = 8
 # Learning takes many copies of the logits, so it keeps so many classes of each utterance.
-_MOST_CLASSES = 256
+_MOST_CLASSES = 128
 _MASKS = ("attention_mask", "padding_mask")
 # Labels are decoded as they are: repeated characters stay, and so do spaces before punctuation.
 _PLAINLY = {"group_tokens": False, "clean_up_tokenization_spaces": False}
