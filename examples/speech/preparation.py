@@ -1,6 +1,7 @@
 """The common part of the two scripts: data, features, error rates and results."""
 
 import sys
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,13 +65,13 @@ class SpeechExperiment(common.Experiment):
             callbacks=callbacks,
         )
 
+    @abstractmethod
     def collator(self, model: Any) -> Any:
         """Makes the batches of a model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transcribe(self, model: Any, split: str) -> tuple[list[str], list[str]]:
         """The texts that a model hears in a split, and those that were said."""
-        raise NotImplementedError
 
     def score(self, folder: str | Path) -> dict:
         """The scores of a saved model."""
