@@ -12,6 +12,8 @@ from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_pose_featu
 NAMES = ("left_hand", "right_hand", "head", "foot")
 SIZE = (32, 24)  # height and width of the input
 TORSO = {"torso": [(2, 3)], "threshold": 0.08}
+PCK = {"metric": "pck", "metric_options": TORSO}
+SHORT = {"max_steps": 6, "surrogate_start": 3, "surrogate_learn_again": 0}
 _COLOURS = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0]])
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from toy_poses import (
     NAMES,
+    PCK,
+    SHORT,
     SIZE,
     TORSO,
     Dots,
@@ -37,9 +39,6 @@ from reloss_hf import (
 from reloss_hf.cli import main
 from reloss_hf.tasks import task_for
 from reloss_hf.tasks.keypoints.losses import targets_of
-
-PCK = {"metric": "pck", "metric_options": TORSO}
-SHORT = {"max_steps": 6, "surrogate_start": 3, "surrogate_learn_again": 0}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.data import Subset
 from toy_poses import (
+    PCK,
+    SHORT,
     SIZE,
-    TORSO,
     Dots,
     Forced,
     changed,
@@ -22,9 +23,6 @@ from reloss_hf import (
     prepare_pose_features,
 )
 from reloss_hf.tasks.keypoints.task import KeypointsTask
-
-PCK = {"metric": "pck", "metric_options": TORSO}
-SHORT = {"max_steps": 6, "surrogate_start": 3, "surrogate_learn_again": 0}
 
 
 def without(rows, name):
