@@ -17,6 +17,7 @@ from transformers import (
 from reloss_hf import ReLossTrainer, ReLossTrainingArguments, prepare_tagging_features, tag_names
 
 NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3, "surrogate_learn_again": 0}
 OTHERS = [f"w{number}" for number in range(12)]
 WORDS = {"PER": [f"p{number}" for number in range(6)], "LOC": [f"l{number}" for number in range(6)]}
 _SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

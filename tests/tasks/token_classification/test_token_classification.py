@@ -5,7 +5,7 @@ import pytest
 import torch
 from forced import Forced
 from torch import nn
-from toy_tags import NAMES, make_features, make_model, make_trainer, weights_of
+from toy_tags import NAMES, SHORT, make_features, make_model, make_trainer, weights_of
 
 from reloss_hf import (
     OutsideWeightedCrossEntropy,
@@ -23,7 +23,6 @@ from reloss_hf import (
 from reloss_hf.cli import main
 from reloss_hf.tasks import task_for
 
-SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3, "surrogate_learn_again": 0}
 HAND_MADE = [
     TagWeightedCrossEntropy,
     lambda: TagWeightedCrossEntropy(power=0.5),

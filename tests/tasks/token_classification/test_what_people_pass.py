@@ -8,7 +8,7 @@ import torch
 from forced import Forced
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from toy_tags import NAMES, make_model, make_sentences, make_tokenizer, make_trainer
+from toy_tags import NAMES, SHORT, make_model, make_sentences, make_tokenizer, make_trainer
 from transformers import DataCollatorWithPadding
 
 from reloss_hf import (
@@ -21,8 +21,6 @@ from reloss_hf import (
     prepare_tagging_features,
 )
 from reloss_hf.tasks.token_classification.evaluation import tags_of
-
-SHORT = {"max_steps": 8, "surrogate_held_out_share": 0.3, "surrogate_learn_again": 0}
 
 
 def test_a_metric_of_ones_own_is_given_lists_of_names(small, tmp_path):
