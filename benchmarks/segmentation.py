@@ -27,7 +27,7 @@ DATA = ("camvid",)
 ARMS = ("cross_entropy", "class_weights", "soft_jaccard", "lovasz", "as_written", "surrogate", "shuffled_control")
 # What is tried beside learning rates.
 SETTINGS = {"class_weights": {"power": (1.0, 0.5)}}
-EPOCHS = 8
+EPOCHS = 5
 
 
 def main() -> None:

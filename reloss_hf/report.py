@@ -74,7 +74,7 @@ class LearningReport:
                 "only has the name of an error rate"
             )
         gain, noise = self.foreseen_gain or 0.0, self.noise_of_foreseen or 0.0
-        if gain < -noise:
+        if gain < 0:
             return (
                 f"the learned loss is least where {self.metric!r} of the held-out predictions is "
                 f"{self.foreseen_metric:.4f}, and it is {self.held_out_metric:.4f} now"

@@ -103,6 +103,13 @@ def test_the_report_of_a_loss_without_a_shift_is_valid_json():
     assert report.objection is None
 
 
+@pytest.mark.parametrize(("gain", "used"), [(-0.001, False), (0.0, True), (0.001, True)])
+def test_a_loss_that_ranks_better_is_not_used_where_it_is_foreseen_to_lower_the_metric(gain, used):
+    foreseen = {"held_out_metric": 0.5, "foreseen_metric": 0.5 + gain, "foreseen_gain": gain, "noise_of_foreseen": 0.02}
+    report = LearningReport("f1", "ClassCosts", 0.8, 0.6, 0.8, 0.6, 0.1, 0.2, 64, same_examples=True, **foreseen)
+    assert (report.objection is None) == used
+
+
 def test_the_earlier_loss_is_read_where_the_predictions_are():
     seen = []
 
