@@ -22,6 +22,14 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
+def to_the_left(values: Tensor, kept: Tensor) -> Tensor:
+    """The values with those that `kept` marks at the left of its last dimension, in order, and the others behind them.
+    Values may have more dimensions."""
+    order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)
+    order = order.view(*order.shape, *[1] * (values.ndim - kept.ndim)).expand_as(values)
+    return values.gather(kept.ndim - 1, order)
+
+
 def log_odds(log_probs: Tensor) -> Tensor:
     """`log p - log(1 - p)`, within [-30, 15]; the gradient is 0 outside."""
     log_probs = log_probs.clamp(_MIN_LOG_ODDS, logsigmoid(torch.tensor(_MAX_LOG_ODDS)).item())

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import ctc_loss, log_softmax
 
 from ...surrogate import Features
+from ..functional import to_the_left
 
 BLANK = 0
 # Log-probabilities below have no gradient worth following, and -inf would make NaN of a product with 0.
@@ -124,8 +125,3 @@ def collapsed(path: Tensor, mask: Tensor) -> Tensor:
     before = torch.cat([torch.zeros_like(path[..., :1]), path[..., :-1]], dim=-1)
     kept = (path != before) & (path != BLANK)
     return to_the_left(path * kept, kept)
-
-
-def to_the_left(values: Tensor, kept: Tensor) -> Tensor:
-    """The values with those that are kept at the left of each row, in order, and the others behind them."""
-    return values.gather(-1, (~kept).to(torch.uint8).argsort(dim=-1, stable=True))

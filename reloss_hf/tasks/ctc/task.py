@@ -14,12 +14,13 @@ from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
 from ..base import Candidate, Inputs, LossAndOutputs
 from ..error_rates import ERROR_RATES, ErrorRate
+from ..functional import to_the_left
 from ..models import class_names, is_known_as, model_and_wrapped, named_outputs
 from ..same_examples import CandidateTask, of_candidates
 from .candidates import perturbed
 from .collation import DataCollatorCTCWithPadding
 from .decoding import blank_first, pieces_of, texts_of
-from .lattice import BLANK, best_path, collapsed, few_classes, frames_needed, log_probabilities, to_the_left
+from .lattice import BLANK, best_path, collapsed, few_classes, frames_needed, log_probabilities
 from .losses import CtcCosts, CtcLoss, CtcNgramLoss
 
 logger = logging.getLogger(__name__)

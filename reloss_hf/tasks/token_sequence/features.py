@@ -108,16 +108,6 @@ def unpacked(texts: Tensor | None, targets: Tensor, **values: Tensor) -> dict[st
     return {"targets": apart(targets, -100), **apart_values}
 
 
-def to_the_left(mask: Tensor, **values: Tensor) -> dict[str, Tensor]:
-    """Move the values that `mask` marks to the left of each row, in order. Values may have more dimensions."""
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-
-    def moved(value: Tensor) -> Tensor:
-        return value.gather(1, order.view(*order.shape, *[1] * (value.ndim - 2)).expand_as(value))
-
-    return {name: moved(value) for name, value in values.items()}
-
-
 def first_equal(tokens: Tensor) -> Tensor:
     """For each position of a row, the first position with an equal token; int16."""
     return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).to(torch.uint8).argmax(-1).to(torch.int16)
