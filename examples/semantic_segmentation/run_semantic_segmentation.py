@@ -237,7 +237,7 @@ def parse_arguments(*more: type) -> tuple:
         per_device_eval_batch_size=16,
         output_dir="out/semantic_segmentation",
         num_train_epochs=12,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         surrogate_held_out_share=0.2,  # for small data sets; the trainer's default is for large ones
     )
 

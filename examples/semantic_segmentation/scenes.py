@@ -13,18 +13,18 @@ from PIL import Image
 NAMES = ("sky", "wall", "ground", "tree", "pole", "figure", "wire")
 VOID = 255
 HEIGHT, WIDTH = 48, 64
-_BORDER = 1
+_BORDER, _THICK = 1, 2
 # Mean colours of the classes, and of what looks like the small ones.
 _COLOURS = {
     "sky": (150, 170, 200),
     "wall": (140, 110, 100),
     "ground": (105, 105, 105),
     "tree": (70, 100, 60),
-    "pole": (85, 80, 75),
-    "figure": (120, 75, 85),
-    "wire": (90, 90, 100),
+    "pole": (75, 65, 55),
+    "figure": (170, 60, 80),
+    "wire": (60, 60, 75),
 }
-_NOISE = 28.0
+_NOISE = 18.0
 
 
 def load(train: int = 400, validation: int = 80, test: int = 160, seed: int = 0) -> datasets.DatasetDict:
@@ -56,22 +56,23 @@ def _scene(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     for left in draw.integers(0, WIDTH - 10, draw.integers(0, 3)):
         top, wide = draw.integers(10, 24), draw.integers(6, 12)
         paint(np.s_[top : top + wide, left : left + wide], "tree")
-        paint(np.s_[top + wide : horizon + 3, left + wide // 2], "tree", "pole")
+        paint(np.s_[top + wide : horizon + 3, left + wide // 2 : left + wide // 2 + _THICK], "tree", "pole")
     for _ in range(draw.integers(1, 4)):
         height = draw.integers(0, 20)
-        sags = (height + 2 * np.sin(np.linspace(0, np.pi, WIDTH) + draw.uniform(0, 2))).astype(int).clip(0, HEIGHT - 1)
+        sags = (height + 2 * np.sin(np.linspace(0, np.pi, WIDTH) + draw.uniform(0, 2))).astype(int)
         start = draw.integers(0, WIDTH // 3)
         part = np.arange(start, draw.integers(start + 12, WIDTH))
-        paint((sags[part], part), *(("wire",) if draw.random() < 0.55 else ("sky", "wire")))
+        where = (sags[part] + np.arange(_THICK)[:, None]).clip(0, HEIGHT - 1), part
+        paint(where, *(("wire",) if draw.random() < 0.55 else ("sky", "wire")))
     for _ in range(draw.integers(1, 5)):
-        place, foot = draw.integers(2, WIDTH - 3), horizon + draw.integers(0, 8)
+        place, foot = draw.integers(2, WIDTH - 4), horizon + draw.integers(0, 8)
         if draw.random() < 0.5:
-            paint(np.s_[draw.integers(4, 18) : foot, place], "pole")
+            paint(np.s_[draw.integers(4, 18) : foot, place : place + _THICK], "pole")
         else:
-            paint(np.s_[foot - draw.integers(5, 10) : foot, place], "wall", "pole")
+            paint(np.s_[foot - draw.integers(5, 10) : foot, place : place + _THICK], "wall", "pole")
     for _ in range(draw.integers(1, 5)):
-        place, foot = draw.integers(2, WIDTH - 5), horizon + draw.integers(1, 10)
-        tall, wide = draw.integers(4, 7), draw.integers(2, 4)
+        place, foot = draw.integers(2, WIDTH - 7), horizon + draw.integers(1, 10)
+        tall, wide = draw.integers(7, 12), draw.integers(3, 6)
         figure = draw.random() < 0.45
         paint(np.s_[foot - tall : foot, place : place + wide], "figure" if figure else "tree", "figure")
     shown += draw.normal(0, _NOISE, shown.shape)
