@@ -1,7 +1,9 @@
 """Toy poses: four joints, dots of four colours, which a small network finds. Some are hidden."""
 
 import forced
+import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import nn
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
@@ -89,6 +91,20 @@ def make_vitpose(joints=4, seed=0, **backbone):
         label2id={name: number for number, name in names.items()},
     )  # fmt: skip
     return VitPoseForPoseEstimation(config)
+
+
+def make_sapiens2():
+    """Patches of 8, heatmaps of 16 x 12."""
+    pytest.importorskip("transformers.models.sapiens2")
+    torch.manual_seed(0)
+    config = transformers.Sapiens2Config(
+        image_size=list(SIZE), patch_size=8, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_attention_heads=2, num_first_full_attention_layers=1,
+        num_last_full_attention_layers=1, num_register_tokens=1,
+        head_config={"upsample_out_channels": [16], "conv_out_channels": [16]},
+        id2label=dict(enumerate(NAMES)), label2id={name: number for number, name in enumerate(NAMES)},
+    )  # fmt: skip
+    return transformers.Sapiens2ForPoseEstimation(config)
 
 
 class Dots(nn.Module):

@@ -16,6 +16,7 @@ from toy_poses import (
     Forced,
     changed,
     make_rows,
+    make_sapiens2,
     make_trainer,
     make_vitpose,
     weights_of,
@@ -118,15 +119,16 @@ def test_a_learned_surrogate_is_saved_and_trains_another_model(learned, rows, tm
     assert isinstance(SurrogateLoss.from_pretrained(tmp_path / "model" / "surrogate"), ExpectedMiss)
 
 
-@pytest.mark.parametrize("simple", [True, False])
-def test_vitpose_goes_through_the_switch(rows, tmp_path, simple):
-    model = make_vitpose() if simple else make_vitpose(num_experts=3, part_features=4)
-    if not simple:  # VitPose++: the expert of each image comes with it
+def make_vitpose_with_experts():
+    """VitPose++: the expert of each image comes with it."""
+    return make_vitpose(num_experts=3, part_features=4)
+
+
+@pytest.mark.parametrize("make_model", [make_vitpose, make_vitpose_with_experts, make_sapiens2])
+def test_the_models_of_transformers_go_through_the_switch(rows, tmp_path, make_model):
+    model = make_model()
+    if make_model is make_vitpose_with_experts:
         rows = [row | {"dataset_index": torch.tensor(number % 3)} for number, row in enumerate(rows)]
-        seen = []
-        model.backbone.register_forward_pre_hook(
-            lambda module, given, keywords: seen.append(keywords.get("dataset_index")), with_kwargs=True
-        )
     trainer = make_trainer(
         tmp_path, rows, model, Forced, SHORT | {"eval_strategy": "steps", "eval_steps": 3}, eval_dataset=rows[:10],
         compute_metrics=pose_compute_metrics(SIZE, **TORSO), **PCK,
