@@ -1,13 +1,12 @@
 """Losses of soft counts: a ratio of hits and errors of a batch, as F-measures are."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ..surrogate import CountedLoss, Features
 from .losses import DecisionLoss, has_several, labelled, mean_of_decisions, probabilities, targets_of
-
-# Added to hits and errors, as a share of the decisions, so that a class that is not in a batch still has a slope.
-_SMOOTHING = 1 / 256
 
 
 class LearnedCounts(CountedLoss, DecisionLoss):
@@ -22,9 +21,14 @@ class LearnedCounts(CountedLoss, DecisionLoss):
 
     Args:
         classes: the number of classes.
+
+    Attributes:
+        smoothing: a share of the decisions that is added to hits and errors, so that a class that is not in a batch
+            still has a slope.
     """
 
     linear = False
+    smoothing: ClassVar[float] = 1 / 256
 
     def __init__(self, classes: int):
         super().__init__()
@@ -51,7 +55,7 @@ class LearnedCounts(CountedLoss, DecisionLoss):
         hits, predicted, examples = mean.unbind(-2)
         beta, gamma = self.log_ratios.exp()
         errors = beta * (predicted - hits) + gamma * (examples - hits)
-        return ((hits + _SMOOTHING) / (hits + errors + _SMOOTHING)) ** self.log_exponent.exp()
+        return ((hits + self.smoothing) / (hits + errors + self.smoothing)) ** self.log_exponent.exp()
 
 
 def soft_counts(features: Features) -> Tensor:

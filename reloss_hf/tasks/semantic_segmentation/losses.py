@@ -62,3 +62,5 @@ class PixelCosts(ErrorCosts, PixelLoss):
 
 class PixelSoftCounts(LearnedCounts, PixelLoss):
     __doc__ = LearnedCounts.__doc__.replace("Base of losses that are one", "One")
+
+    smoothing = 1e-4  # a small class has fewer than 1 of 256 pixels

@@ -96,6 +96,18 @@ def test_hand_made_losses_equal_what_is_pasted_from_forums(features, flat):
     torch.testing.assert_close(PixelDiceLoss().batch_loss(features), 1 - (2 * hits / (predicted + found)).mean())
 
 
+def test_soft_counts_see_a_class_of_one_pixel_in_a_thousand():
+    """Missing it halves the mean IoU of two classes."""
+    labels = torch.zeros(1, 20, 50, dtype=torch.long)
+    labels[0, 0, 0] = 1
+    loss = PixelSoftCounts(2)
+    with torch.no_grad():
+        loss.together.fill_(-20.0)  # no count of all classes together
+    found, missed = (20.0 * one_hot(classes, 2) for classes in (labels, torch.zeros_like(labels)))
+    values = [loss.batch_loss({"logits": logits, "labels": labels}) for logits in (found, missed)]
+    assert values[1] - values[0] > 0.4
+
+
 def test_the_lovasz_loss_is_the_mean_iou_of_certain_predictions(flat):
     _, gold = flat
     predicted = gold.roll(1)
