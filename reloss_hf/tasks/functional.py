@@ -22,12 +22,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-def to_the_left(values: Tensor, kept: Tensor) -> Tensor:
-    """The values with those that `kept` marks at the left of its last dimension, in order, and the others behind them.
+def to_the_left(kept: Tensor, *values: Tensor) -> list[Tensor]:
+    """Each of the values with what `kept` marks at the left of its last dimension, in order, and the rest behind it.
     Values may have more dimensions."""
     order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True)
-    order = order.view(*order.shape, *[1] * (values.ndim - kept.ndim)).expand_as(values)
-    return values.gather(kept.ndim - 1, order)
+
+    def moved(value: Tensor) -> Tensor:
+        places = order.view(*order.shape, *[1] * (value.ndim - kept.ndim))
+        return value.gather(kept.ndim - 1, places.expand_as(value))
+
+    return [moved(value) for value in values]
 
 
 def log_odds(log_probs: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def few_classes(features: Features, most: int) -> Features:
     kept = logits.gather(2, classes.unsqueeze(1).expand(-1, logits.shape[1], -1))
     return features | {
         "frame_logits": kept,
-        "labels": to_the_left(places.masked_fill(~known, -100), known),
+        "labels": to_the_left(known, places.masked_fill(~known, -100))[0],
         "classes": classes,
     }
 
@@ -124,4 +124,4 @@ def collapsed(path: Tensor, mask: Tensor) -> Tensor:
     path = path * mask
     before = torch.cat([torch.zeros_like(path[..., :1]), path[..., :-1]], dim=-1)
     kept = (path != before) & (path != BLANK)
-    return to_the_left(path * kept, kept)
+    return to_the_left(kept, path * kept)[0]

@@ -213,7 +213,7 @@ class CtcTask(CandidateTask):
         wherever it was."""
         labels = inputs["labels"]
         known = (labels >= 0) & (labels != self._blank)
-        return to_the_left(torch.where(labels == BLANK, self._blank, labels).masked_fill(~known, -100), known)
+        return to_the_left(known, torch.where(labels == BLANK, self._blank, labels).masked_fill(~known, -100))[0]
 
     def _frames(self, inputs: Inputs, logits: Tensor) -> Tensor:
         """How many frames each utterance has, shape `(n,)`: all, if nothing tells how long its speech is."""

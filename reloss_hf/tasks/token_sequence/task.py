@@ -160,7 +160,7 @@ class TokenSequenceTask(Task):
         parts = unpacked(self._texts(inputs), labels, log_probs=target_log_probs(logits, labels))
         features = self._target_features(parts["log_probs"], parts["targets"])
         if not {"prefix_log_probs", "draft_log_probs"}.isdisjoint(reads):
-            tokens = to_the_left(labels, labels != -100)
+            tokens = to_the_left(labels != -100, labels)[0]
             features["target_classes"] = first_equal(tokens)
             if "draft_log_probs" in reads:
                 features |= self._draft_features(model, outputs, inputs, tokens)
@@ -257,8 +257,8 @@ class TokenSequenceTask(Task):
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mask = labels != -100
         text = mask & ~self._is_end(labels)
-        found = {"target_log_probs": log_probs, "target_mask": mask, "text_mask": text}
-        return {name: to_the_left(value, mask) for name, value in found.items()}
+        names = ("target_log_probs", "target_mask", "text_mask")
+        return dict(zip(names, to_the_left(mask, log_probs, mask, text), strict=True))
 
     def _sample_features(
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
@@ -311,7 +311,7 @@ class TokenSequenceTask(Task):
             read = self.without_labels(inputs)
             read["input_ids"] = with_draft(read["input_ids"], draft)
         after, _ = aligned(self._logits(model(**read)), labels, self.shifts)
-        return {"draft_log_probs": to_the_left(log_probs_of_all(after, targets), wanted != -100)}
+        return {"draft_log_probs": to_the_left(wanted != -100, log_probs_of_all(after, targets))[0]}
 
     def _prompt_length(self, labels: Tensor) -> int:
         return prompt_length(self._modules, self.processing_class, labels)
