@@ -20,7 +20,8 @@ from transformers import (
 from reloss_hf import prepare_tagging_features, tag_names
 from reloss_hf.tasks.token_classification.metrics import SeqevalMetric
 
-DATA = ("wnut17", "ncbi_disease")
+# The training sentences that are read, the first of them; None for all.
+DATA = {"wnut17": None, "ncbi_disease": 2700}
 # Of the shuffled training sentences: the first are held out to learn losses from, the others trained on.
 HELD_OUT_SHARE = 0.2
 EPOCHS = 12  # of the warm start, at most; it ends before where validation no longer rises
@@ -58,10 +59,11 @@ def load_sentences(name: str, shared: Path, most: int | None = None) -> Data:
     """Tokenised sentences; the same training examples and the same slice for every seed.
 
     Args:
-        most: sentences of each split, the first of them; None for all.
+        most: sentences of each split, the first of them; None for as many as `DATA` says.
     """
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
     rows = {split: read_rows(shared / name / f"{split}.jsonl.gz")[:most] for split in ("train", "validation", "test")}
+    rows["train"] = rows["train"][: DATA[name]]
     splits = {split: datasets.Dataset.from_list(_with_tokens(found, tokenizer)) for split, found in rows.items()}
     names = tag_names(splits["train"])
     parts = {split: prepare_tagging_features(found, tokenizer, names) for split, found in splits.items()}

@@ -26,12 +26,12 @@ from reloss_hf import (
 
 ARMS = ("cross_entropy", "o_weight", "dice", "as_written", "surrogate", "shuffled_control")
 # What is tried beside learning rates.
-SETTINGS = {"o_weight": {"weight": (0.1, 0.3, 0.5)}, "dice": {"of": ("tokens", "batch")}}
+SETTINGS = {"o_weight": {"weight": (0.2, 0.5)}, "dice": {"of": ("tokens", "batch")}}
 
 
 def main() -> None:
     parser = shared_flags(__doc__, ARMS, "runs/token_classification", seeds=range(5))
-    parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--most", type=int, help="sentences of each split, for a quick look; all by default")
     options = parser.parse_args()
     metrics = {name: {"entity F1": "f1"} for name in DATA}
