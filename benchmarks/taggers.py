@@ -34,7 +34,7 @@ _JUDGED = ("validation", "test")
 class Data:
     """Attributes:
     rest: what is trained on.
-    held_out: what losses are learned from.
+    held_out: training sentences that are not trained on, for learning.
     names: of the tags.
     """
 
@@ -72,7 +72,7 @@ def load_sentences(name: str, shared: Path, most: int | None = None) -> Data:
     held_out = round(HELD_OUT_SHARE * len(order))
     return Data(
         rest=parts["train"].select(order[held_out:]),
-        held_out=parts["train"].select(order[:held_out]).sort("length"),
+        held_out=parts["train"].select(order[:held_out]),
         validation=parts["validation"],
         test=parts["test"],
         names=names,
