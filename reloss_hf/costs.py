@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from .surrogate import CountedLoss, Features
 
@@ -72,6 +73,28 @@ class ShiftedCosts(CountedLoss):
 def costs_of(logarithms: Tensor) -> Tensor:
     """Costs from their logarithms, which are centred and kept within bounds."""
     return (_LARGEST * ((logarithms - logarithms.mean()) / _LARGEST).tanh()).exp()
+
+
+def best_shift(odds: Tensor, positive: Tensor, miss: Tensor, false_alarm: Tensor, kept: float) -> Tensor:
+    """What to add to log-odds so that costs of wrong decisions in the log-probability are least, shape `(1,)`.
+
+    Args:
+        odds: log-odds of the positive decision, of any shape.
+        positive: the share of each that should be positive, 0 to 1, of the same shape.
+        miss: the cost of deciding against a positive one.
+        false_alarm: the cost of deciding for another.
+        kept: so many costs of 1 outweigh that the log-odds are moved at all.
+    """
+    odds, positive = odds.double(), positive.double()
+    move = odds.new_zeros(1, requires_grad=True)
+
+    def loss() -> Tensor:
+        missed, invented = softplus(-odds - move), softplus(odds + move)
+        errors = miss.double() * positive * missed + false_alarm.double() * (1 - positive) * invented
+        return errors.sum() + kept / 2 * move.square().sum()
+
+    minimise(loss, [move])
+    return move.detach().float()
 
 
 @torch.enable_grad()

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -135,10 +136,13 @@ class LoadedGroupMetric:
         return scores if scores is not None and np.isfinite(scores).all() else None
 
     def _sacrebleu_scorer(self, predictions: Sequence[str], references: Sequence) -> Callable:
-        width = max((1 if isinstance(reference, str) else len(reference) for reference in references), default=1)
-        rows = [[reference] if isinstance(reference, str) else list(reference) for reference in references]
-        streams = [[row[i] if i < len(row) else None for row in rows] for i in range(width)]
-        statistics = np.array(self.metric._extract_corpus_statistics(list(predictions), streams), dtype=object)
+        rows = ((reference,) if isinstance(reference, str) else tuple(reference) for reference in references)
+        pairs = list(zip(predictions, rows, strict=True))
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}  # candidates are often the same
+        hypotheses, rows = zip(*places, strict=True)
+        streams = list(zip_longest(*rows))
+        statistics = np.array(self.metric._extract_corpus_statistics(list(hypotheses), streams), dtype=object)
+        statistics = statistics[[places[pair] for pair in pairs]]
         return lambda group: number_of(self.metric._aggregate_and_compute(statistics[group].tolist()).score)[0]
 
     def _scorer(self, predictions: Sequence, references: Sequence) -> Callable:

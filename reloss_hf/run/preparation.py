@@ -103,6 +103,8 @@ def make_learning(
 
 def _slice_learning(trainer: Trainer, learner: CandidateLearner) -> SliceLearning:
     args, task = trainer.args, trainer.task
+    if task.generates_slice:
+        _require_decoding(trainer, f"surrogate_class={learner.surrogate_name!r}")
     if trainer.given_surrogate_dataset is not None:
         held_out = trainer.given_surrogate_dataset
         name = "surrogate_dataset"

@@ -166,7 +166,7 @@ class SliceLearning:
         inputs = trainer._prepare_inputs(inputs)
         with trainer.compute_loss_context_manager():
             outputs = task.with_logits(model, model(**task.without_labels(inputs)), inputs)
-        return task.predictions(outputs, inputs, self._times)
+        return task.predictions_to_perturb(outputs, inputs, self._times)
 
     def _look(self, watched: Predictions, can_go_back: bool = True) -> Learned | None:
         """Check whether the metric of the watched examples has fallen since the switch."""

@@ -1,5 +1,8 @@
 """Small functions that the losses of several tasks share."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -32,6 +35,18 @@ def to_the_left(kept: Tensor, *values: Tensor) -> list[Tensor]:
         return value.gather(kept.ndim - 1, places.expand_as(value))
 
     return [moved(value) for value in values]
+
+
+def as_bytes(texts: Sequence[str]) -> Tensor:
+    """The texts in UTF-8, uint8 of shape `(n, longest)`, filled up with 0."""
+    rows = np.array([text.encode() for text in texts], dtype=np.bytes_)
+    return torch.from_numpy(rows.view(np.uint8).reshape(len(texts), rows.itemsize).copy())
+
+
+def from_bytes(rows: Tensor) -> list[str]:
+    """The inverse of `as_bytes`."""
+    rows = np.ascontiguousarray(rows.numpy())
+    return [text.decode() for text in rows.view(f"S{rows.shape[1]}").ravel().tolist()]
 
 
 def log_odds(log_probs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..learning.predictions import Predictions
 from ..surrogate import CountedLoss, SurrogateLoss
-from .base import Candidate, Task
+from .base import Candidate, Inputs, Task
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +25,22 @@ class CandidateTask(Task):
 
     Attributes:
         decoded_from: the features that `perturbed` and `decode` read and that the losses do not read.
+        generates_slice: whether the model generates its predictions of a held-out slice, token by token.
         window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
     """
 
     decoded_from: ClassVar[tuple[str, ...]] = ()
+    generates_slice: ClassVar[bool] = False
     window_of: ClassVar[str | None] = None
 
     @classmethod
     def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
         """True, unless a task says otherwise."""
         return True
+
+    def predictions_to_perturb(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        """As `predictions`, with the features that `perturbed` and `decode` read."""
+        return self.predictions(outputs, inputs, number)
 
     @staticmethod
     @abstractmethod

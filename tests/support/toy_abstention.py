@@ -85,7 +85,7 @@ def drawn(count=600, seed=0, offset=0.0, length=12):
 
 def as_predictions(features):
     """Predictions of such questions, in which each position has a word of its own."""
-    from reloss_hf.tasks.question_answering.candidates import as_bytes
+    from reloss_hf.tasks.functional import as_bytes
     from reloss_hf.tasks.question_answering.task import QuestionAnsweringTask
 
     count, length = features["null_mask"].shape

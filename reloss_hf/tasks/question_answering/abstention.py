@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ...costs import ShiftedCosts, costs_of, minimise
+from ...costs import ShiftedCosts, best_shift, costs_of
 from ...surrogate import Features
 from .losses import SpanSurrogate
 from .spans import all_gold_log_probs, any_gold_log_probs, gold_is_null, gold_shares, null_log_odds
 
 _KINDS = ("an answer where there is none", "no answer where there is one", "a wrong span")
-# So many questions of the wrong kind outweigh that the null score is moved at all.
-_KEPT = 1.0
+# So many starts and ends of the wrong kind outweigh that the null score is moved at all.
+_KEPT = 2.0
 
 
 class AbstentionCosts(ShiftedCosts, SpanSurrogate):
@@ -82,14 +82,5 @@ class AbstentionCosts(ShiftedCosts, SpanSurrogate):
 
     def _best_move(self, features: Features, is_null: Tensor) -> Tensor:
         kept = self.weights(features) > 0
-        odds, is_null = null_log_odds(features)[kept].double(), is_null[kept].double()
-        answering, abstaining, _ = self.costs.detach().double()
-        move = odds.new_zeros(1, requires_grad=True)
-
-        def loss() -> Tensor:
-            there, elsewhere = softplus(-odds - move), softplus(odds + move)
-            errors = answering * is_null * there + abstaining * (1 - is_null) * elsewhere
-            return errors.sum() / 2 + _KEPT / 2 * move.square().sum()
-
-        minimise(loss, [move])
-        return move.detach().float()
+        answering, abstaining, _ = self.costs.detach()
+        return best_shift(null_log_odds(features)[kept], is_null[kept], answering, abstaining, _KEPT)

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ...learning.predictions import Predictions
 from ...surrogate import Features
+from ..functional import as_bytes, from_bytes
 from .formats import as_prediction
 from .spans import MASKED_SCORE, SCORES, gold_is_null, highest_spans, null_log_odds
 from .windows import span_texts
@@ -57,18 +57,6 @@ def with_spans(predictions: Predictions, input_ids: Sequence[list[int]], tokeniz
         "window_ids": as_bytes([reference["id"] for reference in predictions.references]),
     }
     return replace(predictions, features=features | kept)
-
-
-def as_bytes(texts: Sequence[str]) -> Tensor:
-    """The texts in UTF-8, uint8 of shape `(n, longest)`, filled up with 0."""
-    rows = np.array([text.encode() for text in texts], dtype=np.bytes_)
-    return torch.from_numpy(rows.view(np.uint8).reshape(len(texts), rows.itemsize).copy())
-
-
-def from_bytes(rows: Tensor) -> list[str]:
-    """The inverse of `as_bytes`."""
-    rows = np.ascontiguousarray(rows.numpy())
-    return [text.decode() for text in rows.view(f"S{rows.shape[1]}").ravel().tolist()]
 
 
 def decode(features: Features) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
@@ -69,7 +69,14 @@ def encoded_source(outputs: Any, inputs: Inputs, times: int = 1) -> Inputs:
 
 
 @torch.no_grad()
-def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor, samples: int | None = None) -> Tensor:
+def decode(
+    model: torch.nn.Module,
+    outputs: Any,
+    inputs: Inputs,
+    starts: Tensor,
+    samples: int | None = None,
+    processor: LogitsProcessor | None = None,
+) -> Tensor:
     """Greedy output for a batch, shape `(n, 1 + H)`, or `samples` samples for each example, shape `(n · samples, 1 +
     H)`. An output starts with the decoder's start token.
 
@@ -79,6 +86,7 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
         outputs: outputs of the model for the batch. If they have the states of the encoder, it does not run again.
         starts: the start token of each example, and the prompt behind it, shape `(n, 1 + K)`. They are put first if
             `generate` leaves them out.
+        processor: sees and changes the scores of each next token.
     """
     model = extract_model_from_parallel(model)
     times = 1 if samples is None else samples
@@ -90,10 +98,33 @@ def decode(model: torch.nn.Module, outputs: Any, inputs: Inputs, starts: Tensor,
     if starts.shape[1] > 1:
         arguments["decoder_input_ids"] = starts
     settings = _settings(model, _new_tokens(model, inputs["labels"].shape[1], starts.shape[1]), samples is not None)
-    tokens = _generate_of(model)(**arguments, generation_config=settings)
+    processors = LogitsProcessorList([] if processor is None else [processor])
+    tokens = _generate_of(model)(**arguments, generation_config=settings, logits_processor=processors)
     other = settings.decoder_start_token_id  # generate may start with another token than training
     begins = (tokens[:, :1] == starts[:, :1]).all() or (other is not None and (tokens[:, 0] == other).all())
     return tokens if begins else torch.cat([starts, tokens], dim=1)
+
+
+class WithoutClosing(LogitsProcessor):
+    """Keeps a model from closing its output, and notes how near it was to it.
+
+    Args:
+        closing: the closing tokens.
+
+    Attributes:
+        best: the closing token with the highest score at each step, a list of tensors of shape `(n,)`.
+        margins: its score minus the highest score of another token, likewise.
+    """
+
+    def __init__(self, closing: Tensor):
+        self.closing, self.best, self.margins = closing, [], []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        highest, place = scores[:, self.closing].max(1)
+        rest = scores.index_fill(1, self.closing, -torch.inf)
+        self.best.append(self.closing[place])
+        self.margins.append((highest - rest.amax(1)).float())
+        return rest
 
 
 def prompt_length(modules: Iterable[torch.nn.Module], tokenizer: Any, labels: Tensor) -> int:

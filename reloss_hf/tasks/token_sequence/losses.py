@@ -31,6 +31,8 @@ is decoded for it.
 | `OwnOutputSurrogate` | 6 numbers | own output and target | yes |
 | `DraftSurrogate` | 6 numbers | draft | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
+
+`ClosingCosts` is in `closing`, with its features.
 """
 
 from abc import abstractmethod

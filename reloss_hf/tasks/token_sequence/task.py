@@ -4,15 +4,17 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sacrebleu.metrics import BLEU
 from torch import Tensor
-from transformers import EncoderDecoderModel
+from transformers import EncoderDecoderModel, LogitsProcessor
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ..base import Candidate, Inputs, Task
+from ...surrogate import CountedLoss, SurrogateLoss
+from ..base import Candidate, Inputs
 from ..error_rates import ErrorRate
 from ..functional import to_the_left
 from ..models import (
@@ -25,6 +27,9 @@ from ..models import (
     prompt_has_logits,
     takes,
 )
+from ..same_examples import CandidateTask
+from .closing import KEPT, ClosingCosts, closing_features, closing_marks, perturbed, stops_of
+from .closing import decode as decode_stops
 from .features import (
     aligned,
     first_equal,
@@ -38,12 +43,14 @@ from .features import (
     unpacked,
     with_draft,
 )
-from .generation import decode, encoded_source, prompt_length, require_draft, require_own_output
+from .generation import WithoutClosing, decode, encoded_source, prompt_length, require_draft, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
 from .metrics import METRICS
 
 # The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
+# The texts of a set of candidates.
+_SET = 256
 _BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
@@ -61,7 +68,7 @@ _UNSHIFTED = frozenset(
 )  # fmt: skip
 
 
-class TokenSequenceTask(Task):
+class TokenSequenceTask(CandidateTask):
     """Text generation. Targets are the tokens of `labels`; -100, or any negative number, marks padding and prompts. See
     `losses` for the features.
 
@@ -81,16 +88,29 @@ class TokenSequenceTask(Task):
     reads_logits_and_labels_alone = True
     labels = ("labels",)
     logits = ("logits",)
+    decoded_from = KEPT
+    generates_slice = True
+    perturbed = staticmethod(perturbed)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self._modules = tuple(model_and_wrapped(model))
+        self._marks: Tensor | None = None
         self._config = next((m.config for m in self._modules if hasattr(m, "config")), None)
         decodes = takes(model, "decoder_input_ids") if self._config is None else self._config.is_encoder_decoder
         self.is_encoder_decoder: bool = decodes
         self.shifts = not decodes and not any(is_one_of(m, _UNSHIFTED) for m in self._modules)
         if decodes and not (takes(model, "decoder_input_ids") and self._makes_decoder_inputs()):
             self.keeps_labels = True
+
+    @classmethod
+    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
+        """Losses with costs are. Others are learned from groups of different texts."""
+        return issubclass(surrogate, CountedLoss)
+
+    @classmethod
+    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
+        return _SET if cls.learns_from_candidates(surrogate) else cls.group_size
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -169,6 +189,8 @@ class TokenSequenceTask(Task):
                 features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
             for name in {"text_mask", "prefix_mask"} & set(features):
                 features[name][:, : self._prompt_length(tokens)] = False  # it is given, so nothing in it can match
+        if "closing_log_probs" in reads:
+            features |= closing_features(logits, labels, self._closing(labels), self._is_end(labels))
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs, reads)
         return features
@@ -189,6 +211,29 @@ class TokenSequenceTask(Task):
             predicted = predicted.masked_fill(labels == -100, -100)
             parts.append(self._predictions(self._target_features(log_probs, labels), predicted, labels, candidate))
         return Predictions.concatenate(parts)
+
+    @torch.no_grad()
+    def predictions_to_perturb(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
+        features = self.features(self.model, outputs, inputs, ClosingCosts.reads)
+        processor = WithoutClosing(self._closing(inputs["labels"]))
+        tokens = self.generate(self.model, inputs, outputs, processor=processor)
+        written = tokens[:, -len(processor.margins) :]
+        margins, closing = (torch.stack(part, dim=1) for part in (processor.margins, processor.best))
+        features |= stops_of(written, margins, closing, self._texts_of)
+        features = {name: value.detach().cpu() for name, value in features.items()}
+        of_all = torch.full((len(tokens),), number)
+        return Predictions(features, self.decode(features, ()).tolist(), self._decode(inputs["labels"]), of_all)
+
+    @staticmethod
+    def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
+        return decode_stops(features)
+
+    @staticmethod
+    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
+        return cls()
+
+    def label_table(self, dataset: Any) -> None:
+        """None: a slice need not have all tokens, because no cost is that of a token."""
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
         if "draft_log_probs" in reads:
@@ -220,11 +265,18 @@ class TokenSequenceTask(Task):
                 stacklevel=2,
             )
 
-    def generate(self, model: torch.nn.Module, inputs: Inputs, outputs: Any, samples: int | None = None) -> Tensor:
+    def generate(
+        self,
+        model: torch.nn.Module,
+        inputs: Inputs,
+        outputs: Any,
+        samples: int | None = None,
+        processor: LogitsProcessor | None = None,
+    ) -> Tensor:
         """The model's own output, with the start token and the prompt; see `decode`."""
         self.require_generation()
         starts = self._decoder_inputs(inputs["labels"])[:, : 1 + self._prompt_length(inputs["labels"])]
-        return decode(model, outputs, inputs, starts, samples)
+        return decode(model, outputs, inputs, starts, samples, processor)
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
         """The text of its row that each label belongs to, if several are packed into a row."""
@@ -317,10 +369,19 @@ class TokenSequenceTask(Task):
         return prompt_length(self._modules, self.processing_class, labels)
 
     def _is_end(self, tokens: Tensor) -> Tensor:
+        return torch.isin(tokens, self._ends().to(tokens.device))
+
+    def _ends(self) -> Tensor:
         settings = (getattr(m, "generation_config", None) for m in self._modules)
         known = next((found for found in settings if found is not None), self.processing_class)
         ends = getattr(known, "eos_token_id", None)  # the Trainer adds the tokenizer's token when it starts
-        return torch.isin(tokens, torch.tensor([] if ends is None else ends, dtype=torch.long, device=tokens.device))
+        return torch.tensor([] if ends is None else ends, dtype=torch.long).flatten()
+
+    def _closing(self, tokens: Tensor) -> Tensor:
+        """The closing tokens: the end of the output, and marks that end a sentence."""
+        if self._marks is None:
+            self._marks = torch.tensor(closing_marks(self.processing_class), dtype=torch.long)
+        return torch.cat([self._ends(), self._marks]).to(tokens.device)
 
     def _until_end(self, tokens: Tensor) -> Tensor:
         """A mask of the tokens of outputs, up to and including their end."""
@@ -338,5 +399,7 @@ class TokenSequenceTask(Task):
         )
 
     def _decode(self, tokens: Tensor) -> list[str]:
-        tokens = [[token for token in row if token >= 0] for row in tokens.tolist()]
+        return self._texts_of([[token for token in row if token >= 0] for row in tokens.tolist()])
+
+    def _texts_of(self, tokens: list[list[int]]) -> list[str]:
         return [text.strip() for text in self.processing_class.batch_decode(tokens, skip_special_tokens=True)]

@@ -5,7 +5,7 @@ import torch
 from toy_abstention import TOKENIZER, as_predictions, drawn, make_features, warm_model
 
 from reloss_hf import Predictions
-from reloss_hf.tasks.question_answering.candidates import as_bytes, from_bytes
+from reloss_hf.tasks.functional import as_bytes, from_bytes
 from reloss_hf.tasks.question_answering.preparation import GoldSpansCollator
 from reloss_hf.tasks.question_answering.spans import best_spans
 from reloss_hf.tasks.question_answering.task import QuestionAnsweringTask
