@@ -190,6 +190,8 @@ class TokenSequenceTask(CandidateTask):
             for name in {"text_mask", "prefix_mask"} & set(features):
                 features[name][:, : self._prompt_length(tokens)] = False  # it is given, so nothing in it can match
         if "closing_log_probs" in reads:
+            self._require_one_text(inputs, "closing costs")
+            self.require_tokenizer(self._given)
             features |= closing_features(logits, labels, self._closing(labels), self._is_end(labels))
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs, reads)
@@ -282,6 +284,10 @@ class TokenSequenceTask(CandidateTask):
         """The text of its row that each label belongs to, if several are packed into a row."""
         return None if self.is_encoder_decoder else texts_of(inputs.get("position_ids"), inputs["labels"])
 
+    def _require_one_text(self, inputs: Inputs, what: str) -> None:
+        if self._texts(inputs) is not None:
+            raise ValueError(f"{what} cannot be read where several texts are packed into a row: pass packing=False")
+
     def _targets(self, inputs: Inputs) -> Tensor:
         """The labels that the model predicts."""
         labels = targets_of(inputs["labels"])
@@ -358,8 +364,7 @@ class TokenSequenceTask(CandidateTask):
         if self.is_encoder_decoder:
             read = encoded_source(outputs, inputs) | {"decoder_input_ids": self._decoder_inputs(draft)}
         else:
-            if self._texts(inputs) is not None:
-                raise ValueError("a draft cannot be read where several texts are packed into a row: pass packing=False")
+            self._require_one_text(inputs, "a draft")
             read = self.without_labels(inputs)
             read["input_ids"] = with_draft(read["input_ids"], draft)
         after, _ = aligned(self._logits(model(**read)), labels, self.shifts)

@@ -183,3 +183,8 @@ def test_a_decoder_only_model_is_refused_before_the_first_step(make, rows, token
             surrogate_dataset=rows,
             processing_class=tokenizer,
         )
+
+
+def test_without_a_tokenizer_the_marks_are_not_known(make, rows):
+    with pytest.raises(ValueError, match="processing_class=None cannot decode"):
+        make(llama(), rows, surrogate=ClosingCosts()).train()
