@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from .surrogate import CountedLoss, Features
@@ -68,6 +69,32 @@ class ShiftedCosts(CountedLoss):
 
     def score(self, features: Features) -> Tensor:
         return self.of_statistics(self.statistics(self.moved(features, -self.shift)))
+
+
+class KindCosts(ShiftedCosts):
+    """Base of losses with a cost for each of a few kinds of error, and one shift.
+
+    Attributes:
+        kinds: the names of the kinds of error.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+
+    def __init__(self):
+        super().__init__(shifts=1)
+        self.log_costs = nn.Parameter(torch.zeros(len(self.kinds)))
+
+    @property
+    def costs(self) -> Tensor:
+        """The costs in the order of `kinds`, shape `(kinds,)`. Their geometric mean is about 1."""
+        return costs_of(self.log_costs)
+
+    def error_costs(self) -> dict[str, Tensor]:
+        return dict(zip(self.kinds, self.costs.detach().cpu().split(1), strict=True))
+
+    def regulariser(self) -> Tensor:
+        """A penalty that keeps costs near 1 that the metric does not tell."""
+        return 0.01 * self.log_costs.square().sum()
 
 
 def costs_of(logarithms: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ def to_the_left(kept: Tensor, *values: Tensor) -> list[Tensor]:
     return [moved(value) for value in values]
 
 
+def copied(features: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """`count` copies of the features of some examples, one after the other."""
+    return {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in features.items()}
+
+
 def as_bytes(texts: Sequence[str]) -> Tensor:
     """The texts in UTF-8, uint8 of shape `(n, longest)`, filled up with 0."""
     rows = np.array([text.encode() for text in texts], dtype=np.bytes_)

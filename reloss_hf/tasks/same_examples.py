@@ -26,17 +26,25 @@ class CandidateTask(Task):
     Attributes:
         decoded_from: the features that `perturbed` and `decode` read and that the losses do not read.
         generates_slice: whether the model generates its predictions of a held-out slice, token by token.
+        learned_from_candidates: the base of the losses that are learned from candidates of the same examples; others
+            are learned from groups of different examples.
+        set_size: how many examples a set of candidates has; None for `group_size`.
         window_of: the column that says which text a row of a data set is a window of, if rows are windows of texts.
     """
 
     decoded_from: ClassVar[tuple[str, ...]] = ()
     generates_slice: ClassVar[bool] = False
+    learned_from_candidates: ClassVar[type[SurrogateLoss]] = SurrogateLoss
+    set_size: ClassVar[int | None] = None
     window_of: ClassVar[str | None] = None
 
     @classmethod
     def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
-        """True, unless a task says otherwise."""
-        return True
+        return issubclass(surrogate, cls.learned_from_candidates)
+
+    @classmethod
+    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
+        return cls.set_size or cls.group_size if cls.learns_from_candidates(surrogate) else cls.group_size
 
     def predictions_to_perturb(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
         """As `predictions`, with the features that `perturbed` and `decode` read."""
@@ -60,9 +68,9 @@ class CandidateTask(Task):
         """Predictions in the metric's format, one row for each example. `names` are those of the `Predictions`."""
 
     @staticmethod
-    @abstractmethod
     def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
         """A new surrogate to learn, built for such features."""
+        return cls()
 
     def metric_options(self, metric: Any, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a metric while a surrogate is learned: the given ones, and those that must be the same in all

@@ -11,7 +11,7 @@ from transformers import DataCollatorWithPadding, default_data_collator
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss, SurrogateLoss, weighted_mean
+from ...surrogate import SurrogateLoss, weighted_mean
 from ..base import Candidate, Inputs, LossAndOutputs
 from ..error_rates import ERROR_RATES, ErrorRate
 from ..functional import to_the_left
@@ -181,10 +181,6 @@ class CtcTask(CandidateTask):
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         """The text of each utterance."""
         return np.array(texts_of(best_path(features), names), dtype=object)
-
-    @staticmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls()
 
     def label_table(self, dataset: Any) -> Tensor | None:
         """None: a slice need not have all characters, because no cost is that of a character."""

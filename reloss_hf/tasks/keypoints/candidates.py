@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...surrogate import Features
+from ..functional import copied
 from .heatmaps import bumps, without_tiny
 from .joints import left_and_right, mirrored_order
 from .losses import targets_of
@@ -75,7 +76,7 @@ def perturbed(
     coarse *= strength * _NOISE * scale * normal(count, 1, 1, 1, 1).abs()
     rows, columns = (_upsampling(size, 1 + size // _COARSE) for size in (height, width))
     copies += rows @ coarse @ columns.T
-    others = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in features.items()}
+    others = copied(features, count)
     return others | {"heatmaps": copies.flatten(0, 1)}
 
 

@@ -1,20 +1,19 @@
 """The loss that learns when to abstain. See `losses` for the features."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from ...costs import ShiftedCosts, best_shift, costs_of
+from ...costs import KindCosts, best_shift
 from ...surrogate import Features
 from .losses import SpanSurrogate
 from .spans import all_gold_log_probs, any_gold_log_probs, gold_is_null, gold_shares, null_log_odds
 
-_KINDS = ("an answer where there is none", "no answer where there is one", "a wrong span")
 # So many starts and ends of the wrong kind outweigh that the null score is moved at all.
 _KEPT = 2.0
 
 
-class AbstentionCosts(ShiftedCosts, SpanSurrogate):
+class AbstentionCosts(KindCosts, SpanSurrogate):
     """A cost for each kind of error of a model that may abstain: `a` for an answer where there is none, `b` for no
     answer where there is one, and `c` for a wrong span.
 
@@ -32,24 +31,13 @@ class AbstentionCosts(ShiftedCosts, SpanSurrogate):
     Learned: the three costs, the shift, and the scale of the loss.
     """
 
+    kinds = ("an answer where there is none", "no answer where there is one", "a wrong span")
     reads = (*SpanSurrogate.reads, "null_mask")
     about = "is for the share of questions without an answer that it was learned with"
     limits = (
         "Its costs fit the model and the data that it was learned with. For others, learn it again.",
         "It moves the model to abstain as the metric rewards, so the probabilities are no longer calibrated.",
     )
-
-    def __init__(self):
-        super().__init__(shifts=1)
-        self.log_costs = nn.Parameter(torch.zeros(3))
-
-    @property
-    def costs(self) -> Tensor:
-        """The costs `a`, `b` and `c`, shape `(3,)`. Their geometric mean is about 1."""
-        return costs_of(self.log_costs)
-
-    def error_costs(self) -> dict[str, Tensor]:
-        return dict(zip(_KINDS, self.costs.detach().cpu().split(1), strict=True))
 
     def statistics(self, features: Features) -> Tensor:
         """The loss by each kind of error, and by the choice among several gold answers, without the shift, shape
@@ -66,10 +54,6 @@ class AbstentionCosts(ShiftedCosts, SpanSurrogate):
         costs = self.costs
         # A larger last cost would punish probability that moves from the null position to one of several answers.
         return (torch.cat([costs, costs[1:].amin(0, keepdim=True)]) * mean).sum(-1)
-
-    def regulariser(self) -> Tensor:
-        """A penalty that keeps costs near 1 that the metric does not tell."""
-        return 0.01 * self.log_costs.square().sum()
 
     def moved(self, features: Features, move: Tensor) -> Features:
         return features | {name: features[name] + move * features["null_mask"] for name in self.scores}

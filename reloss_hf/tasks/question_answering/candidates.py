@@ -20,7 +20,7 @@ from torch.nn.functional import logsigmoid
 
 from ...learning.predictions import Predictions
 from ...surrogate import Features
-from ..functional import as_bytes, from_bytes
+from ..functional import as_bytes, copied, from_bytes
 from .formats import as_prediction
 from .spans import MASKED_SCORE, SCORES, gold_is_null, highest_spans, null_log_odds
 from .windows import span_texts
@@ -91,7 +91,7 @@ def perturbed(
         The features of `count · n` windows. Scores are log-probabilities up to a constant, which losses take away.
     """
     require_spans(features)
-    copies = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in features.items()}
+    copies = copied(features, count)
     windows, length = features["null_mask"].shape
     null, known = features["null_mask"], features["position_mask"]
     context = features["context_mask"] & known

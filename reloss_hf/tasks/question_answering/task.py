@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss, SurrogateLoss
+from ...surrogate import CountedLoss
 from ..base import Candidate, Inputs
 from ..models import class_names, is_known_as, is_one_of, named_outputs
 from ..same_examples import CandidateTask
@@ -23,8 +23,6 @@ from .preparation import GoldSpansCollator
 from .spans import best_spans, gold_is_null
 from .windows import context_and_null, gold_spans, has_gold
 
-# The windows of a set of candidates.
-_SET = 256
 _CLASSES = class_names(
     "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES", "MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES"
 )
@@ -56,6 +54,8 @@ class QuestionAnsweringTask(CandidateTask):
     label_columns = ("answerable",)
     window_of = "example_id"
     decoded_from = KEPT
+    learned_from_candidates = CountedLoss
+    set_size = 256
     perturbed = staticmethod(perturbed)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
@@ -72,15 +72,6 @@ class QuestionAnsweringTask(CandidateTask):
         other = super().of(model)
         other.scores_null = self.scores_null
         return other
-
-    @classmethod
-    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
-        """Losses with costs are. Others are learned from groups of different questions."""
-        return issubclass(surrogate, CountedLoss)
-
-    @classmethod
-    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
-        return _SET if cls.learns_from_candidates(surrogate) else cls.group_size
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -147,10 +138,6 @@ class QuestionAnsweringTask(CandidateTask):
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         """An answer for each window, in the format of the `squad` metrics."""
         return np.array(decode(features), dtype=object)
-
-    @staticmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls()
 
     def label_table(self, dataset: Any) -> Tensor | None:
         """Whether each question has an answer, and whether it has none."""

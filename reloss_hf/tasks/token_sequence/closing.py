@@ -25,15 +25,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import logsigmoid, pad, softplus
 
-from ...costs import ShiftedCosts, best_shift, costs_of
+from ...costs import KindCosts, best_shift
 from ...surrogate import Features
-from ..functional import as_bytes, from_bytes, log_odds, to_the_left
+from ..functional import as_bytes, copied, from_bytes, log_odds, to_the_left
 from .losses import TokenSurrogate
 
-_KINDS = ("closed too early", "closed too late")
 # Of the closing tokens' scores, in logits.
 _SCALE = 1.0
 # So many texts of the wrong kind outweigh that closing tokens are moved at all.
@@ -43,7 +42,7 @@ _MARKS = frozenset(".!?…。！？．｡।؟۔")
 KEPT = ("stop_margins", "stop_mask", "stop_texts")
 
 
-class ClosingCosts(ShiftedCosts, TokenSurrogate):
+class ClosingCosts(KindCosts, TokenSurrogate):
     """A cost of closing a text too early, `a`, and of closing it too late, `b`.
 
     `p_c` is the probability of a closing token. The loss of a target is cross-entropy of which the part that tells
@@ -55,20 +54,9 @@ class ClosingCosts(ShiftedCosts, TokenSurrogate):
     Learned: the two costs, the shift, and the scale of the loss.
     """
 
+    kinds = ("closed too early", "closed too late")
     reads = ("closing_log_probs", "closing_mask", "open_mask", *TokenSurrogate.reads)
     about = "is for the lengths of the targets that it was learned with"
-
-    def __init__(self):
-        super().__init__(shifts=1)
-        self.log_costs = nn.Parameter(torch.zeros(2))
-
-    @property
-    def costs(self) -> Tensor:
-        """The costs `a` and `b`, shape `(2,)`. Their geometric mean is about 1."""
-        return costs_of(self.log_costs)
-
-    def error_costs(self) -> dict[str, Tensor]:
-        return dict(zip(_KINDS, self.costs.detach().cpu().split(1), strict=True))
 
     def statistics(self, features: Features) -> Tensor:
         """What each target costs by closing early, by closing late, and by the choice among tokens, a mean over its
@@ -81,10 +69,6 @@ class ClosingCosts(ShiftedCosts, TokenSurrogate):
 
     def of_statistics(self, mean: Tensor) -> Tensor:
         return (torch.cat([self.costs, mean.new_ones(1)]) * mean).sum(-1)
-
-    def regulariser(self) -> Tensor:
-        """A penalty that keeps costs near 1 that the metric does not tell."""
-        return 0.01 * self.log_costs.square().sum()
 
     def moved(self, features: Features, move: Tensor) -> Features:
         return moved(features, move)
@@ -109,7 +93,7 @@ def moved(features: Features, move: Tensor) -> Features:
     targets = features["target_log_probs"] + torch.where(features["open_mask"], open_, 0.0)
     targets = targets + torch.where(features["closing_mask"], closing - logsigmoid(odds), 0.0)
     found = features | {"closing_log_probs": closing, "target_log_probs": targets}
-    return found | {name: features[name] + move for name in ("stop_margins",) if name in features}
+    return found | ({"stop_margins": features["stop_margins"] + move} if "stop_margins" in features else {})
 
 
 def perturbed(
@@ -131,8 +115,7 @@ def perturbed(
         return torch.randn(shape, generator=generator)
 
     move = normal(count, 1, 1) + 0.5 * normal(count, 1, 1).abs() * normal(count, examples, 1)
-    copies = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in features.items()}
-    return moved(copies, strength * _SCALE * move.flatten(0, 1))
+    return moved(copied(features, count), strength * _SCALE * move.flatten(0, 1))
 
 
 def decode(features: Features) -> np.ndarray:

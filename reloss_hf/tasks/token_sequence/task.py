@@ -13,7 +13,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
-from ...surrogate import CountedLoss, SurrogateLoss
+from ...surrogate import CountedLoss
 from ..base import Candidate, Inputs
 from ..error_rates import ErrorRate
 from ..functional import to_the_left
@@ -49,8 +49,6 @@ from .metrics import METRICS
 
 # The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
-# The texts of a set of candidates.
-_SET = 256
 _BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
@@ -90,6 +88,8 @@ class TokenSequenceTask(CandidateTask):
     logits = ("logits",)
     decoded_from = KEPT
     generates_slice = True
+    learned_from_candidates = CountedLoss
+    set_size = 256
     perturbed = staticmethod(perturbed)
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
@@ -102,15 +102,6 @@ class TokenSequenceTask(CandidateTask):
         self.shifts = not decodes and not any(is_one_of(m, _UNSHIFTED) for m in self._modules)
         if decodes and not (takes(model, "decoder_input_ids") and self._makes_decoder_inputs()):
             self.keeps_labels = True
-
-    @classmethod
-    def learns_from_candidates(cls, surrogate: type[SurrogateLoss]) -> bool:
-        """Losses with costs are. Others are learned from groups of different texts."""
-        return issubclass(surrogate, CountedLoss)
-
-    @classmethod
-    def group_size_for(cls, surrogate: type[SurrogateLoss]) -> int:
-        return _SET if cls.learns_from_candidates(surrogate) else cls.group_size
 
     @classmethod
     def handles(cls, model: torch.nn.Module) -> bool:
@@ -229,10 +220,6 @@ class TokenSequenceTask(CandidateTask):
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
         return decode_stops(features)
-
-    @staticmethod
-    def new_surrogate(cls: type[CountedLoss], features: dict[str, Tensor]) -> CountedLoss:
-        return cls()
 
     def label_table(self, dataset: Any) -> None:
         """None: a slice need not have all tokens, because no cost is that of a token."""
