@@ -21,7 +21,6 @@ with a higher margin than all before it. These are the stops:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +36,6 @@ from .losses import TokenSurrogate
 _SCALE = 1.0
 # So many texts of the wrong kind outweigh that closing tokens are moved at all.
 _KEPT = 1.0
-# Marks that end a sentence.
-_MARKS = frozenset(".!?…。！？．｡।؟۔")
 KEPT = ("stop_margins", "stop_mask", "stop_texts")
 
 
@@ -124,12 +121,6 @@ def decode(features: Features) -> np.ndarray:
     last = torch.arange(mask.shape[1]) == mask.sum(1, keepdim=True) - 1
     place = (mask & (margins > 0) | last).int().argmax(1)
     return np.array(from_bytes(features["stop_texts"][torch.arange(len(place)), place]), dtype=object)
-
-
-def closing_marks(tokenizer: Any) -> list[int]:
-    """The tokens that are marks which end a sentence, and nothing else."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return [token for token, text in enumerate(texts) if text.strip() and _MARKS.issuperset(text.strip())]
 
 
 def closing_features(logits: Tensor, labels: Tensor, closing: Tensor, is_end: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The own output of an encoder-decoder model: greedy, or sampled."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -125,18 +125,6 @@ class WithoutClosing(LogitsProcessor):
         self.best.append(self.closing[place])
         self.margins.append((highest - rest.amax(1)).float())
         return rest
-
-
-def prompt_length(modules: Iterable[torch.nn.Module], tokenizer: Any, labels: Tensor) -> int:
-    """How many tokens in front of the labels tell Whisper what to do, such as the language and the task. The model is
-    trained on them, but it may be kept from generating them. 0 for other models, or without a tokenizer."""
-    if tokenizer is None or not any(isinstance(module, WhisperGenerationMixin) for module in modules):
-        return 0
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {*tokenizer.all_special_ids, *(number for number, token in added.items() if token.special)}
-    special -= {tokenizer.eos_token_id}
-    in_prompt = torch.isin(labels, torch.tensor(sorted(special), device=labels.device)).cumprod(1)
-    return int(in_prompt.sum(1).min())
 
 
 def _generate_of(model: torch.nn.Module) -> Callable[..., Tensor]:

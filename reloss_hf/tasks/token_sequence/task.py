@@ -6,16 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sacrebleu.metrics import BLEU
 from torch import Tensor
-from transformers import EncoderDecoderModel, LogitsProcessor
-from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
+from transformers import LogitsProcessor
 
 from ...learning.metrics import LoadedGroupMetric
 from ...learning.predictions import Predictions
 from ...surrogate import CountedLoss
 from ..base import Candidate, Inputs
-from ..error_rates import ErrorRate
 from ..functional import to_the_left
 from ..models import (
     class_names,
@@ -25,11 +22,11 @@ from ..models import (
     model_and_wrapped,
     named_outputs,
     prompt_has_logits,
-    takes,
 )
 from ..same_examples import CandidateTask
-from .closing import KEPT, ClosingCosts, closing_features, closing_marks, perturbed, stops_of
+from .closing import KEPT, ClosingCosts, closing_features, perturbed, stops_of
 from .closing import decode as decode_stops
+from .decoder import Decoder
 from .features import (
     aligned,
     first_equal,
@@ -43,13 +40,12 @@ from .features import (
     unpacked,
     with_draft,
 )
-from .generation import WithoutClosing, decode, encoded_source, prompt_length, require_draft, require_own_output
+from .generation import WithoutClosing, decode, encoded_source, require_draft, require_own_output
 from .losses import NgramSurrogate, TokenCrossEntropy, TokenErrorProbability
-from .metrics import METRICS
+from .metrics import METRICS, sample_scores
 
 # The number of outputs of an example that a loss on sampled outputs compares.
 _SAMPLES = 7
-_BLEU = BLEU(effective_order=True)
 # The column in which TRL keeps the lengths of the texts that it packs into a row.
 _LENGTHS = "seq_lengths"
 # Some of these generate, too, but what they generate are the classes of their frames.
@@ -94,13 +90,11 @@ class TokenSequenceTask(CandidateTask):
 
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
-        self._modules = tuple(model_and_wrapped(model))
-        self._marks: Tensor | None = None
-        self._config = next((m.config for m in self._modules if hasattr(m, "config")), None)
-        decodes = takes(model, "decoder_input_ids") if self._config is None else self._config.is_encoder_decoder
-        self.is_encoder_decoder: bool = decodes
-        self.shifts = not decodes and not any(is_one_of(m, _UNSHIFTED) for m in self._modules)
-        if decodes and not (takes(model, "decoder_input_ids") and self._makes_decoder_inputs()):
+        self._decoder = Decoder(model, self.processing_class)
+        self.is_encoder_decoder = self._decoder.is_encoder_decoder
+        unshifted = any(is_one_of(module, _UNSHIFTED) for module in model_and_wrapped(model))
+        self.shifts = not self.is_encoder_decoder and not unshifted
+        if self.is_encoder_decoder and not self._decoder.makes_inputs:
             self.keeps_labels = True
 
     @classmethod
@@ -148,14 +142,8 @@ class TokenSequenceTask(CandidateTask):
     def without_labels(self, inputs: Inputs) -> Inputs:
         rest = super().without_labels(inputs)
         if self.is_encoder_decoder and not self.keeps_labels and "decoder_input_ids" not in rest:
-            rest["decoder_input_ids"] = self._decoder_inputs(inputs["labels"])
-            if (
-                any(isinstance(m, EncoderDecoderModel) for m in self._modules)
-                and rest.get("decoder_attention_mask") is None
-            ):
-                # It masks padding in the inputs that it makes from labels, so also the start token if both are equal.
-                mask = rest["decoder_input_ids"] != self._config.pad_token_id
-                rest["decoder_attention_mask"] = mask.to(rest["decoder_input_ids"].dtype)
+            made = self._decoder.arguments(inputs["labels"])
+            rest = made | {name: value for name, value in rest.items() if value is not None}
         return rest
 
     def features(
@@ -179,11 +167,13 @@ class TokenSequenceTask(CandidateTask):
                 hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
                 features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
             for name in {"text_mask", "prefix_mask"} & set(features):
-                features[name][:, : self._prompt_length(tokens)] = False  # it is given, so nothing in it can match
+                prompt = self._decoder.prompt_length(tokens)
+                features[name][:, :prompt] = False  # it is given, so nothing in it can match
         if "closing_log_probs" in reads:
             self._require_one_text(inputs, "closing costs")
             self.require_tokenizer(self._given)
-            features |= closing_features(logits, labels, self._closing(labels), self._is_end(labels))
+            closing, is_end = self._decoder.closing(labels.device), self._decoder.is_end(labels)
+            features |= closing_features(logits, labels, closing, is_end)
         if "sample_log_probs" in reads:
             features |= self._sample_features(model, outputs, inputs, reads)
         return features
@@ -208,14 +198,14 @@ class TokenSequenceTask(CandidateTask):
     @torch.no_grad()
     def predictions_to_perturb(self, outputs: Any, inputs: Inputs, number: int) -> Predictions:
         features = self.features(self.model, outputs, inputs, ClosingCosts.reads)
-        processor = WithoutClosing(self._closing(inputs["labels"]))
+        processor = WithoutClosing(self._decoder.closing(inputs["labels"].device))
         tokens = self.generate(self.model, inputs, outputs, processor=processor)
         written = tokens[:, -len(processor.margins) :]
         margins, closing = (torch.stack(part, dim=1) for part in (processor.margins, processor.best))
-        features |= stops_of(written, margins, closing, self._texts_of)
+        features |= stops_of(written, margins, closing, self._decoder.texts)
         features = {name: value.detach().cpu() for name, value in features.items()}
         of_all = torch.full((len(tokens),), number)
-        return Predictions(features, self.decode(features, ()).tolist(), self._decode(inputs["labels"]), of_all)
+        return Predictions(features, self.decode(features, ()).tolist(), self._decoder.texts(inputs["labels"]), of_all)
 
     @staticmethod
     def decode(features: dict[str, Tensor], names: Sequence[str]) -> np.ndarray:
@@ -264,7 +254,7 @@ class TokenSequenceTask(CandidateTask):
     ) -> Tensor:
         """The model's own output, with the start token and the prompt; see `decode`."""
         self.require_generation()
-        starts = self._decoder_inputs(inputs["labels"])[:, : 1 + self._prompt_length(inputs["labels"])]
+        starts = self._decoder.inputs(inputs["labels"])[:, : 1 + self._decoder.prompt_length(inputs["labels"])]
         return decode(model, outputs, inputs, starts, samples, processor)
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
@@ -286,22 +276,9 @@ class TokenSequenceTask(CandidateTask):
             self._require_logits(outputs)
         return logits
 
-    def _makes_decoder_inputs(self) -> bool:
-        """Whether the decoder inputs can be made from labels, without the model's forward pass."""
-        prepares = any(hasattr(m, "prepare_decoder_input_ids_from_labels") for m in self._modules)
-        return prepares or getattr(self._config, "decoder_start_token_id", None) is not None
-
-    def _decoder_inputs(self, labels: Tensor) -> Tensor:
-        labels = targets_of(labels)
-        for module in self._modules:
-            if hasattr(module, "prepare_decoder_input_ids_from_labels"):
-                return module.prepare_decoder_input_ids_from_labels(labels=labels)
-        config = self._config  # M2M100, NLLB and Blenderbot shift labels only in their forward pass
-        return shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
-
     def _target_features(self, log_probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mask = labels != -100
-        text = mask & ~self._is_end(labels)
+        text = mask & ~self._decoder.is_end(labels)
         names = ("target_log_probs", "target_mask", "text_mask")
         return dict(zip(names, to_the_left(mask, log_probs, mask, text), strict=True))
 
@@ -309,25 +286,17 @@ class TokenSequenceTask(CandidateTask):
         self, model: torch.nn.Module, outputs: Any, inputs: Inputs, reads: tuple[str, ...]
     ) -> dict[str, Tensor]:
         rows = self.generate(model, inputs, outputs, _SAMPLES)[:, 1:]
-        rows = rows.masked_fill(~self._until_end(rows), -100)
+        rows = rows.masked_fill(~self._decoder.until_end(rows), -100)
         read = encoded_source(outputs, inputs, _SAMPLES)
-        logits = self._logits(model(**read, decoder_input_ids=self._decoder_inputs(rows)))
-        references = [text for text in self._decode(inputs["labels"]) for _ in range(_SAMPLES)]
-        pairs = list(zip(self._decode(rows), references, strict=True))
-        scores = {}
-        if "sample_bleu" in reads:
-            scores["sample_bleu"] = [_BLEU.sentence_score(text, [gold]).score / 100 for text, gold in pairs]
-        if "sample_errors" in reads:
-            scores["sample_errors"] = ErrorRate("word").edits_of_each(*zip(*pairs, strict=True))
+        logits = self._logits(model(**read, decoder_input_ids=self._decoder.inputs(rows)))
+        references = [text for text in self._decoder.texts(inputs["labels"]) for _ in range(_SAMPLES)]
+        scores = sample_scores(self._decoder.texts(rows), references, reads)
         of_each = rows.view(-1, _SAMPLES, rows.shape[1])
         repeated = (of_each.unsqueeze(1) == of_each.unsqueeze(2)).all(-1).tril(-1).any(-1)
         return {
             "sample_log_probs": target_log_probs(logits, rows).sum(1).view(-1, _SAMPLES),
             "sample_mask": ~repeated,
-            **{
-                name: torch.tensor(values, dtype=torch.float, device=rows.device).view(-1, _SAMPLES)
-                for name, values in scores.items()
-            },
+            **{name: torch.tensor(values, device=rows.device).view(-1, _SAMPLES) for name, values in scores.items()},
         }
 
     def _prefix_features(
@@ -337,7 +306,7 @@ class TokenSequenceTask(CandidateTask):
         logits = self._logits(model(**read, decoder_input_ids=hypotheses[:, :-1]))
         return {
             "prefix_log_probs": log_probs_of_all(logits, targets),
-            "prefix_mask": self._until_end(hypotheses[:, 1:]),
+            "prefix_mask": self._decoder.until_end(hypotheses[:, 1:]),
         }
 
     def _draft_features(
@@ -346,10 +315,10 @@ class TokenSequenceTask(CandidateTask):
         labels = targets_of(inputs["labels"])
         logits, wanted = aligned(self._logits(outputs).detach(), labels, self.shifts)
         draft, places = logits.argmax(-1), torch.arange(wanted.shape[1], device=wanted.device)
-        given = (wanted == -100) | (places < self._prompt_length(labels)) | self._is_end(draft)
+        given = (wanted == -100) | (places < self._decoder.prompt_length(labels)) | self._decoder.is_end(draft)
         draft = torch.where(given, wanted, draft)
         if self.is_encoder_decoder:
-            read = encoded_source(outputs, inputs) | {"decoder_input_ids": self._decoder_inputs(draft)}
+            read = encoded_source(outputs, inputs) | {"decoder_input_ids": self._decoder.inputs(draft)}
         else:
             self._require_one_text(inputs, "a draft")
             read = self.without_labels(inputs)
@@ -357,41 +326,12 @@ class TokenSequenceTask(CandidateTask):
         after, _ = aligned(self._logits(model(**read)), labels, self.shifts)
         return {"draft_log_probs": to_the_left(wanted != -100, log_probs_of_all(after, targets))[0]}
 
-    def _prompt_length(self, labels: Tensor) -> int:
-        return prompt_length(self._modules, self.processing_class, labels)
-
-    def _is_end(self, tokens: Tensor) -> Tensor:
-        return torch.isin(tokens, self._ends().to(tokens.device))
-
-    def _ends(self) -> Tensor:
-        settings = (getattr(m, "generation_config", None) for m in self._modules)
-        known = next((found for found in settings if found is not None), self.processing_class)
-        ends = getattr(known, "eos_token_id", None)  # the Trainer adds the tokenizer's token when it starts
-        return torch.tensor([] if ends is None else ends, dtype=torch.long).flatten()
-
-    def _closing(self, tokens: Tensor) -> Tensor:
-        """The closing tokens: the end of the output, and marks that end a sentence."""
-        if self._marks is None:
-            self._marks = torch.tensor(closing_marks(self.processing_class), dtype=torch.long)
-        return torch.cat([self._ends(), self._marks]).to(tokens.device)
-
-    def _until_end(self, tokens: Tensor) -> Tensor:
-        """A mask of the tokens of outputs, up to and including their end."""
-        is_end = self._is_end(tokens)
-        return is_end.cumsum(1) - is_end.int() == 0
-
     def _predictions(
         self, features: dict[str, Tensor], predicted: Tensor, labels: Tensor, candidate: Candidate
     ) -> Predictions:
         return Predictions(
             {name: value.detach().cpu() for name, value in features.items()},
-            self._decode(predicted),
-            self._decode(labels),
+            self._decoder.texts(predicted),
+            self._decoder.texts(labels),
             torch.full((len(labels),), candidate.id),
         )
-
-    def _decode(self, tokens: Tensor) -> list[str]:
-        return self._texts_of([[token for token in row if token >= 0] for row in tokens.tolist()])
-
-    def _texts_of(self, tokens: list[list[int]]) -> list[str]:
-        return [text.strip() for text in self.processing_class.batch_decode(tokens, skip_special_tokens=True)]

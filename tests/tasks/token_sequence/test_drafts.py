@@ -47,7 +47,7 @@ def test_a_decoder_only_model_reads_a_draft_behind_its_prompt(padding):
 def test_the_prompt_of_whisper_is_no_draft(make, speech):
     trainer = make(whisper(), speech, surrogate=DraftSurrogate())
     switched(trainer)
-    trainer.task._prompt_length = lambda labels: 2
+    trainer.task._decoder.prompt_length = lambda labels: 2
     batch = trainer._prepare_inputs(trainer.data_collator(speech[:4]))
     model = trainer.model.eval()
     features = trainer.task.features(model, model(**batch), batch, READS)

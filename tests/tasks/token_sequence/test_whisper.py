@@ -89,7 +89,7 @@ def test_word_errors_of_sampled_texts_are_counted(rows, tmp_path):
     batch, model = collate(rows[:4]), trainer.model.eval()
     torch.manual_seed(0)
     drawn = trainer.task.generate(model, batch, model(**trainer.task.without_labels(batch)), 7)
-    texts, said = trainer.task._decode(drawn), trainer.task._decode(batch["labels"])
+    texts, said = trainer.task._decoder.texts(drawn), trainer.task._decoder.texts(batch["labels"])
     expected = [
         jiwer.wer(said[number // 7], text) * len(said[number // 7].split()) for number, text in enumerate(texts)
     ]
@@ -109,7 +109,7 @@ def test_predict_with_generate_and_the_own_output_are_learned_from_together(rows
     learning_less(trainer, groups=100, steps=25).train()
     assert trainer.surrogate_report.metric == "cer"
     assert set(trainer.predictions.references) <= {
-        trainer.task._decode(collate([row])["labels"])[0] for row in rows[:60]
+        trainer.task._decoder.texts(collate([row])["labels"])[0] for row in rows[:60]
     }
 
 
