@@ -17,10 +17,10 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedModel,
-    Trainer,
     TrainingArguments,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
 
 # Of the shuffled training texts: the first are held out to learn losses from, the others trained on.
 HELD_OUT_SHARE = 0.125
@@ -171,11 +171,7 @@ class TextClassifier(PreTrainedModel):
 
 
 def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW, with a rate for the head and one for the rest."""
-    head = [value for name, value in model.named_parameters() if name.startswith(_HEADS)]
-    body = [value for name, value in model.named_parameters() if value.requires_grad and not name.startswith(_HEADS)]
-    groups = [{"params": body, "lr": factor * LEARNING_RATE}, {"params": head, "lr": factor * HEAD_LEARNING_RATE}]
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    return with_two_rates(model, _HEADS, factor * LEARNING_RATE, factor * HEAD_LEARNING_RATE)
 
 
 def arguments(folder: Path, data: Data, **changes) -> dict:
@@ -210,26 +206,6 @@ def predict(model: PreTrainedModel, data: Data, part: str, size: int = 64) -> Te
     return torch.cat(found)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
-class UntilItStopsRising(Trainer):
-    """Measures validation after each epoch, keeps the best weights, stops after `patience` epochs without a gain."""
-
-    def __init__(self, *positional, score: Callable[[PreTrainedModel], float], patience: int = 1, **keywords):
-        super().__init__(*positional, **keywords)
-        self.score, self.patience, self.curve, self.best = score, patience, [], None
-
-    def _maybe_log_save_evaluate(self, *positional, **keywords):
-        if self.control.should_evaluate:
-            self.control.should_evaluate = False
-            self.curve.append(self.score(self.model))
-            print(f"warm start, epoch {len(self.curve)}: {self.curve[-1]:.2f} on validation", flush=True)
-            if self.curve[-1] == max(self.curve):
-                self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-            elif max(self.curve) not in self.curve[-self.patience :]:
-                self.control.should_training_stop = True
-            self.model.train()
-        super()._maybe_log_save_evaluate(*positional, **keywords)
-
-
 def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Callable[[Tensor], float]) -> dict:
     """A model trained with cross-entropy at a constant rate until validation no longer rises, and its logits of the
     slice; trained where it is not stored in `folder`.
@@ -237,28 +213,23 @@ def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Calla
     Args:
         score: of logits of validation.
     """
-    path = folder / f"{corpus.name}-{seed}.pt"
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model = data.new_model()
-    changes = {"num_train_epochs": corpus.epochs, "warmup_steps": 100, "lr_scheduler_type": "constant_with_warmup"}
-    trainer = UntilItStopsRising(
-        model,
-        TrainingArguments(**arguments(folder, data, seed=seed, eval_strategy="epoch", **changes)),
-        train_dataset=data.rest,
-        eval_dataset=data.validation,
-        data_collator=data.collate,
-        optimizers=(optimizer_of(model), None),
-        score=lambda model: score(predict(model, data, "validation")),
-    )
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
-    stored["held_out"] = predict(model, data, "held_out")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
+
+    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
+        changes = {"num_train_epochs": corpus.epochs, "eval_strategy": "epoch"} | CONSTANT_RATE | {"warmup_steps": 100}
+        return UntilItStopsRising(
+            model,
+            TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
+            train_dataset=data.rest,
+            eval_dataset=data.validation,
+            data_collator=data.collate,
+            optimizers=(optimizer_of(model), None),
+            score=lambda model: score(predict(model, data, "validation")),
+        )
+
+    def measured(model: PreTrainedModel) -> dict:
+        return {"held_out": predict(model, data, "held_out")}
+
+    return stored_start(folder / f"{corpus.name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
 
 
 def read_rows(path: Path) -> list[dict]:

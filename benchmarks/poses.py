@@ -8,11 +8,12 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from classifiers import HELD_OUT_SHARE, UntilItStopsRising
+from classifiers import HELD_OUT_SHARE
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedModel, TimmWrapperForImageClassification, default_data_collator
 from transformers.utils import ModelOutput
+from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
 
 from reloss_hf import GroupMetric, ReLossMixin, ReLossTrainingArguments, decode_poses, prepare_pose_features
 from reloss_hf.tasks.keypoints.metrics import references_of
@@ -114,13 +115,7 @@ class LitePose(PreTrainedModel):
 
 
 def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW, with a rate for the head and one for the rest."""
-    rates = {"body": factor * LEARNING_RATE, "head": factor * HEAD_LEARNING_RATE}
-    parts: dict[str, list] = {"body": [], "head": []}
-    for name, value in model.named_parameters():
-        parts["head" if name.startswith("head_") else "body"].append(value)
-    groups = [{"params": values, "lr": rates[part]} for part, values in parts.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    return with_two_rates(model, "head_", factor * LEARNING_RATE, factor * HEAD_LEARNING_RATE)
 
 
 def arguments(folder: Path, **changes) -> ReLossTrainingArguments:
@@ -159,28 +154,24 @@ class _WarmTrainer(ReLossMixin, UntilItStopsRising):
 def warm_start(data: Data, seed: int, folder: Path, epochs: int = EPOCHS) -> dict:
     """A model trained with the squared error at a constant rate until validation no longer rises; trained where it is
     not stored in `folder`."""
-    path = folder / f"lspet-{seed}.pt"
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model, first = data.new_model(), next(iter(JUDGES))
-    changes = {"num_train_epochs": epochs, "warmup_steps": 50, "lr_scheduler_type": "constant_with_warmup"}
-    trainer = _WarmTrainer(
-        model,
-        arguments(folder, seed=seed, eval_strategy="epoch", surrogate_start=None, **changes),
-        train_dataset=data.rest,
-        eval_dataset=data.validation,
-        optimizers=(optimizer_of(model), None),
-        score=lambda model: scores(model, data.validation)[first],
-        patience=PATIENCE,
-    )
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": round(seconds, 1)}
-    stored |= {part: scores(model, getattr(data, part)) for part in _JUDGED}
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
+    first = next(iter(JUDGES))
+
+    def trainer_of(model: PreTrainedModel) -> _WarmTrainer:
+        changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
+        return _WarmTrainer(
+            model,
+            arguments(folder, seed=seed, surrogate_start=None, **changes),
+            train_dataset=data.rest,
+            eval_dataset=data.validation,
+            optimizers=(optimizer_of(model), None),
+            score=lambda model: scores(model, data.validation)[first],
+            patience=PATIENCE,
+        )
+
+    def measured(model: PreTrainedModel) -> dict:
+        return {part: scores(model, getattr(data, part)) for part in _JUDGED}
+
+    return stored_start(folder / f"lspet-{seed}.pt", seed, data.new_model, trainer_of, measured)
 
 
 def _first(rows: datasets.Dataset, most: int | None) -> datasets.Dataset:

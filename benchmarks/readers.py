@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import torch
-from classifiers import BF16, UntilItStopsRising, arguments, encoder_folder, read_rows
-from torch import nn
+from classifiers import BF16, arguments, encoder_folder, read_rows
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoTokenizer,
@@ -20,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     TrainingArguments,
 )
+from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
 
 from reloss_hf import prepare_features, squad_compute_metrics
 from reloss_hf.tasks.question_answering.preparation import GoldSpansCollator
@@ -119,13 +119,7 @@ def without_answers(rows: list[dict]) -> list[dict]:
 
 
 def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW, with a rate for the head and one for the rest."""
-    rates = {"body": factor * LEARNING_RATE, "head": factor * HEAD_LEARNING_RATE}
-    parts: dict[str, list[nn.Parameter]] = {"body": [], "head": []}
-    for name, value in model.named_parameters():
-        parts["head" if name.startswith("qa_outputs.") else "body"].append(value)
-    groups = [{"params": values, "lr": rates[part]} for part, values in parts.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    return with_two_rates(model, "qa_outputs.", factor * LEARNING_RATE, factor * HEAD_LEARNING_RATE)
 
 
 def settings(folder: Path, data: Data, **changes) -> dict:
@@ -174,28 +168,22 @@ def features_of(model: PreTrainedModel, part: Part, data: Data, size: int = BATC
 def warm_start(data: Data, seed: int, folder: Path, epochs: int = EPOCHS) -> dict:
     """A reader trained with cross-entropy at a constant rate until F1 on validation no longer rises, and its features
     of the slice; trained where it is not stored in `folder`."""
-    path = folder / f"squadshifts-{seed}.pt"
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model = data.new_model()
-    changes = {"num_train_epochs": epochs, "warmup_steps": 50, "lr_scheduler_type": "constant_with_warmup"}
-    trainer = UntilItStopsRising(
-        model,
-        TrainingArguments(**settings(folder, data, seed=seed, eval_strategy="epoch", **changes)),
-        train_dataset=data.rest.windows,
-        eval_dataset=data.validation.windows,
-        data_collator=data.collate,
-        optimizers=(optimizer_of(model), None),
-        score=lambda model: scores(predict(model, data.validation, data), data.validation)["f1"],
-    )
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
-    stored["held_out"] = features_of(model, data.held_out, data)
-    for name in ("validation", "test"):
-        part = getattr(data, name)
-        stored[name] = scores(predict(model, part, data), part)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
+
+    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
+        changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
+        return UntilItStopsRising(
+            model,
+            TrainingArguments(**settings(folder, data, seed=seed, **changes)),
+            train_dataset=data.rest.windows,
+            eval_dataset=data.validation.windows,
+            data_collator=data.collate,
+            optimizers=(optimizer_of(model), None),
+            score=lambda model: scores(predict(model, data.validation, data), data.validation)["f1"],
+        )
+
+    def measured(model: PreTrainedModel) -> dict:
+        parts = {name: getattr(data, name) for name in ("validation", "test")}
+        found = {name: scores(predict(model, part, data), part) for name, part in parts.items()}
+        return found | {"held_out": features_of(model, data.held_out, data)}
+
+    return stored_start(folder / f"squadshifts-{seed}.pt", seed, data.new_model, trainer_of, measured)

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 import timm
 import torch
-from classifiers import UntilItStopsRising, arguments
+from classifiers import arguments
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
+from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
 
 from reloss_hf import segmentation_compute_metrics
 from reloss_hf.tasks.semantic_segmentation.pixels import sampled, targets_of_masks
@@ -134,13 +135,7 @@ class Segmenter(PreTrainedModel):
 
 
 def optimizer_of(model: Segmenter, factor: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW, with a rate for the body and one for the rest."""
-    rates = {"body": factor * LEARNING_RATE, "rest": factor * HEAD_LEARNING_RATE}
-    parts: dict[str, list] = {"body": [], "rest": []}
-    for name, value in model.named_parameters():
-        parts["body" if name.startswith("body.") else "rest"].append(value)
-    groups = [{"params": values, "lr": rates[part]} for part, values in parts.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    return with_two_rates(model, ("sides.", "head."), factor * LEARNING_RATE, factor * HEAD_LEARNING_RATE)
 
 
 def settings(folder: Path, data: Data, **changes) -> dict:
@@ -181,33 +176,27 @@ def warm_start(name: str, data: Data, seed: int, folder: Path, epochs: int | Non
     Args:
         epochs: at most; None for the usual number.
     """
-    path = folder / f"{name}-{seed}.pt"
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model = data.new_model()
-    changes = {"num_train_epochs": epochs or EPOCHS, "warmup_steps": 50, "lr_scheduler_type": "constant_with_warmup"}
-    measured = {
-        "eval_strategy": "steps",
-        "eval_steps": min(epochs or EPOCHS, EPOCHS_BETWEEN) * data.updates_of_an_epoch,
-    }
-    trainer = UntilItStopsRising(
-        model,
-        TrainingArguments(**settings(folder, data, seed=seed, **measured, **changes)),
-        train_dataset=data.rest,
-        eval_dataset=data.validation,
-        data_collator=collate,
-        optimizers=(optimizer_of(model), None),
-        score=lambda model: scores(model, data.validation)["mean_iou"],
-    )
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
-    stored["held_out"] = [_sample(logits, labels) for logits, labels in predict(model, data.held_out, BATCH)]
-    stored |= {part: scores(model, getattr(data, part)) for part in ("validation", "test")}
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
+    epochs = epochs or EPOCHS
+
+    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
+        between = min(epochs, EPOCHS_BETWEEN) * data.updates_of_an_epoch
+        changes = {"num_train_epochs": epochs, "eval_strategy": "steps", "eval_steps": between} | CONSTANT_RATE
+        return UntilItStopsRising(
+            model,
+            TrainingArguments(**settings(folder, data, seed=seed, **changes)),
+            train_dataset=data.rest,
+            eval_dataset=data.validation,
+            data_collator=collate,
+            optimizers=(optimizer_of(model), None),
+            score=lambda model: scores(model, data.validation)["mean_iou"],
+        )
+
+    def measured(model: PreTrainedModel) -> dict:
+        held_out = [_sample(logits, labels) for logits, labels in predict(model, data.held_out, BATCH)]
+        found = {part: scores(model, getattr(data, part)) for part in ("validation", "test")}
+        return found | {"held_out": held_out}
+
+    return stored_start(folder / f"{name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
 
 
 def _sample(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

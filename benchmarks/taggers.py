@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from classifiers import BF16, UntilItStopsRising, arguments, encoder_folder, read_rows
+from classifiers import BF16, arguments, encoder_folder, read_rows
 from transformers import (
     AutoTokenizer,
     BertForTokenClassification,
@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainingArguments,
 )
+from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
 
 from reloss_hf import prepare_tagging_features, tag_names
 from reloss_hf.tasks.token_classification.metrics import SeqevalMetric
@@ -81,13 +82,7 @@ def load_sentences(name: str, shared: Path, most: int | None = None) -> Data:
 
 
 def optimizer_of(model: PreTrainedModel, factor: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW, with a rate for the head and one for the rest."""
-    rates = {"body": factor * LEARNING_RATE, "head": factor * HEAD_LEARNING_RATE}
-    parts: dict[str, list] = {"body": [], "head": []}
-    for name, value in model.named_parameters():
-        parts["head" if name.startswith("classifier.") else "body"].append(value)
-    groups = [{"params": values, "lr": rates[part]} for part, values in parts.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    return with_two_rates(model, "classifier.", factor * LEARNING_RATE, factor * HEAD_LEARNING_RATE)
 
 
 @torch.no_grad()
@@ -119,30 +114,25 @@ def scores(features: list[dict], names: list[str]) -> dict[str, float]:
 def warm_start(name: str, data: Data, seed: int, folder: Path) -> dict:
     """A tagger trained with cross-entropy at a constant rate until F1 on validation no longer rises, and its features
     of the slice; trained where it is not stored in `folder`."""
-    path = folder / f"{name}-{seed}.pt"
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model = data.new_model()
-    changes = {"num_train_epochs": EPOCHS, "warmup_steps": 50, "lr_scheduler_type": "constant_with_warmup"}
-    trainer = UntilItStopsRising(
-        model,
-        TrainingArguments(**arguments(folder, data, seed=seed, eval_strategy="epoch", **changes)),
-        train_dataset=data.rest,
-        eval_dataset=data.validation,
-        data_collator=data.collate,
-        optimizers=(optimizer_of(model), None),
-        score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
-        patience=2,
-    )
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": seconds}
-    stored["held_out"] = predict(model, data.held_out, data.collate)
-    stored |= {part: scores(predict(model, getattr(data, part), data.collate), data.names) for part in _JUDGED}
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
+
+    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
+        changes = {"num_train_epochs": EPOCHS, "eval_strategy": "epoch"} | CONSTANT_RATE
+        return UntilItStopsRising(
+            model,
+            TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
+            train_dataset=data.rest,
+            eval_dataset=data.validation,
+            data_collator=data.collate,
+            optimizers=(optimizer_of(model), None),
+            score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
+            patience=2,
+        )
+
+    def measured(model: PreTrainedModel) -> dict:
+        found = {part: scores(predict(model, getattr(data, part), data.collate), data.names) for part in _JUDGED}
+        return found | {"held_out": predict(model, data.held_out, data.collate)}
+
+    return stored_start(folder / f"{name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
 
 
 def _with_tokens(rows: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
