@@ -32,8 +32,10 @@ class LearningReport:
             predictions. All correlations are then within such a set.
         noise_of_gain: two standard errors of the difference of `spearman` and `spearman_cross_entropy`; 0 if it was not
             measured.
-        held_out_metric: the metric of the held-out predictions as they are; None if it was not measured, as below.
-        foreseen_metric: the metric of these predictions, moved to where the learned loss is least.
+        held_out_metric: the metric of all predictions, learned from or not, as they are; None if it was not measured,
+            as below.
+        foreseen_metric: the metric of these predictions if each fifth is moved to where the learned loss of the others
+            is least.
         foreseen_gain: how much better it is then.
         noise_of_foreseen: two standard errors of this gain.
         base_loss_name: the name of the loss before the switch.

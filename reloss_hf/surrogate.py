@@ -271,8 +271,8 @@ class CountedLoss(SurrogateLoss):
         """
 
     def foreseen(self, features: Features) -> Features | None:
-        """The features of a model that is trained to where the loss of the examples of `settle` is least; None if that
-        is not known."""
+        """The features of these examples if a model is trained to where their loss is least; None if that is not
+        known."""
         return None
 
     def score(self, features: Features) -> Tensor:

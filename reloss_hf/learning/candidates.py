@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -117,14 +117,10 @@ class CandidateLearner:
             surrogate.settle(predictions.features, earlier and copy.deepcopy(earlier).cpu())
             scale_to_cross_entropy(surrogate, predictions.features)
         report = self._report(final)
-        foreseen = surrogate.foreseen(others.features)
-        if varies and foreseen is not None:
-            decoded = self.decode(foreseen, others.names).tolist()
-            after = Predictions(foreseen, decoded, others.references, others.candidates, others.names)
-            change = self.compare(others, after)
-            if change.is_known:
-                report.held_out_metric, report.foreseen_metric = change.before, change.after
-                report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
+        change = self._foreseen(Predictions.concatenate([predictions, others])) if varies else None
+        if change is not None:
+            report.held_out_metric, report.foreseen_metric = change.before, change.after
+            report.foreseen_gain, report.noise_of_foreseen = change.gain, change.noise
         report.groups_left_out = learned.left_out + final.left_out
         report.examples, report.steps, report.seconds = len(predictions), steps, round(time.perf_counter() - start, 3)
         surrogate.info, surrogate.held_out = report.as_dict() | self._settings(), self.held_out_groups
@@ -236,6 +232,15 @@ class CandidateLearner:
             optimizer.step()
         self.surrogate.load_state_dict(best_weights)
         return best_step
+
+    def _foreseen(self, before: Predictions) -> "Change | None":
+        """How the metric changes if the model is trained to where the loss is least; None if that is not known."""
+        features = self.surrogate.foreseen(before.features)
+        if features is None:
+            return None
+        decoded = self.decode(features, before.names).tolist()
+        change = self.compare(before, replace(before, features=features, predictions=decoded))
+        return change if change.is_known else None
 
     def _objective(self, statistics: Tensor, scores: Tensor) -> Tensor:
         losses = self.surrogate.of_statistics(statistics)

@@ -33,6 +33,6 @@ def with_logits(
     """The losses, and the logits behind every score of the model. The losses are differentiable in these logits."""
     surrogate = surrogate or loss
     scores = [name for name in surrogate.scores if name in features]
-    logits = {name: surrogate.to_logits(features[name]).requires_grad_(True) for name in scores}
+    logits = {name: surrogate.to_logits(features[name]).detach().requires_grad_(True) for name in scores}
     losses = loss(features | {name: surrogate.from_logits(value) for name, value in logits.items()})
     return losses, tuple(logits.values())

@@ -55,6 +55,9 @@ class ClassProbabilityCosts(ClassCosts):
     def settle(self, features: Features, earlier: ClassCosts | None = None) -> None:
         """The shift stays 0. This loss is least where probabilities are 0 or 1."""
 
+    def foreseen(self, features: Features) -> None:
+        """Not known, for the same reason."""
+
     def _errors(self, features: Features, targets: Tensor) -> Tensor:
         share = 1 / self._fitting(features["logits"]).shape[1] if has_several(features) else 1.0
         found, others = probabilities(features), (1 - targets) * labelled(features).unsqueeze(1)

@@ -98,7 +98,9 @@ def test_the_shift_is_what_the_null_score_is_wrong_by(offset):
     loss.settle(features)
     torch.testing.assert_close(loss.shift, torch.tensor([-offset]), atol=0.25, rtol=0)
     right = loss.foreseen(features)["start_log_probs"][:, 0]
-    torch.testing.assert_close(right, features["start_log_probs"][:, 0] + loss.shift)
+    moved = right - features["start_log_probs"][:, 0]
+    torch.testing.assert_close(moved.mean(), loss.shift.squeeze(), atol=0.05, rtol=0)
+    assert len(moved.round(decimals=3).unique()) > 1, "examples tell their own move"
 
 
 def test_training_sees_the_null_score_below_its_shift_and_ranking_sees_it_as_it_is():
