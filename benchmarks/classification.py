@@ -62,7 +62,8 @@ def main() -> None:
 
 def results_in(folder: Path) -> Results:
     metrics = {data: {name: name for name in judges} for data, judges in JUDGES.items()}
-    return Results(folder / "classification.json", ROWS, metrics, BY_METRIC, specificity_of=("go_emotions",))
+    tables = {"go_emotions": ("go_emotions", "")}
+    return Results(folder / "classification.json", ROWS, metrics, BY_METRIC, specificity_of=tables)
 
 
 def load(options, name: str, seed: int) -> dict:

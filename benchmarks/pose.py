@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     metrics = {NAME: {name: name for name in JUDGES}}
     path, bases = options.results / "pose.json", ("squared_error",)
-    results = Results(path, ARMS, metrics, BY_METRIC, bases=bases, specificity_of=(NAME,))
+    results = Results(path, ARMS, metrics, BY_METRIC, bases=bases, specificity_of={NAME: (NAME, "")})
     if options.table:
         results.print_arms()
         return results.print_specificity()

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TUNED = "_tuned"
@@ -24,9 +24,10 @@ class Results:
         by_metric: the arms that are trained for one metric.
         others: the names of other scores to show.
         by_class: the name of scores by class, if there are any.
-        lower_is_better: whether a lower score is better. A gain is how much lower it is, then.
+        lower_is_better: the metrics whose lower scores are better. A gain is how much lower they are, then.
         bases: the names of the arms that continue with the loss before the switch. A gain is over the one of the row.
-        specificity_of: the data sets of which `specificity.json` has a table.
+        specificity_of: the tables in `specificity.json`, by name: the data set, and what is put behind the names of its
+            scores.
     """
 
     path: Path
@@ -35,9 +36,9 @@ class Results:
     by_metric: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     by_class: str | None = None
-    lower_is_better: bool = False
+    lower_is_better: tuple[str, ...] = ()
     bases: tuple[str, ...] = ("cross_entropy",)
-    specificity_of: tuple[str, ...] = ()
+    specificity_of: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.runs = self._read()
@@ -52,7 +53,7 @@ class Results:
     def write(self) -> None:
         _write(self.path, {"rows": self.rows(), "runs": self.runs})
         if self.specificity_of:
-            tables = [self.specificity(data) for data in self.specificity_of]
+            tables = [self.specificity(name) for name in self.specificity_of]
             path = self.path.with_name(_SPECIFICITY)
             others = json.loads(path.read_text())["tables"] if path.exists() else []
             others = [table for table in others if table["data"] not in self.specificity_of]
@@ -61,7 +62,7 @@ class Results:
     def chosen(self, data: str, arm: str, trained_on: str | None, judged_by: str) -> dict | None:
         """The settings that are best on validation, on the first seed."""
         tried = [run for run in self.runs if _key(run)[:4] == (data, 0, arm, trained_on)]
-        best, score = min if self.lower_is_better else max, self.metrics[data][judged_by]
+        best, score = min if judged_by in self.lower_is_better else max, self.metrics[data][judged_by]
         return best(tried, key=lambda run: run["validation"][score])["variant"] if tried else None
 
     def of(self, data: str, arm: str, trained_on: str | None, judged_by: str) -> list[dict]:
@@ -82,23 +83,24 @@ class Results:
                     rows.append({"data": data, "metric": metric, "arms": arms})
         return rows
 
-    def specificity(self, data: str) -> dict:
+    def specificity(self, table: str) -> dict:
         """What each metric says of the losses that were learned from each metric. The control is that of the first."""
+        data, suffix = self.specificity_of[table]
         columns = self.metrics[data]
         first = next(iter(columns))
         rows = [(arm, arm, None) for arm in (*self.bases, "as_written")]
         rows += [(metric, "surrogate", metric) for metric in columns]
         rows += [("shuffled_control", "shuffled_control", first)]
-        table = []
+        found = []
         for name, arm, trained_on in rows:
             runs = self.of(data, arm, trained_on, trained_on or first)
             if runs:
-                scores = {column: [run["test"][score] for run in runs] for column, score in columns.items()}
-                means = {column: round(statistics.mean(found), 2) for column, found in scores.items()}
-                sds = {column: _deviation(found) for column, found in scores.items()}
-                table.append({"trained_on": name, "seeds": _seeds(runs), "means": means, "sds": sds})
-        lower = [self.lower_is_better] * len(columns)
-        return {"data": data, "columns": list(columns), "lower_is_better": lower, "rows": table}
+                scores = {column: [run["test"][score + suffix] for run in runs] for column, score in columns.items()}
+                means = {column: round(statistics.mean(values), 2) for column, values in scores.items()}
+                sds = {column: _deviation(values) for column, values in scores.items()}
+                found.append({"trained_on": name, "seeds": _seeds(runs), "means": means, "sds": sds})
+        lower = [column in self.lower_is_better for column in columns]
+        return {"data": table, "columns": list(columns), "lower_is_better": lower, "rows": found}
 
     def print_rows(self) -> None:
         """The mean test scores: a row for each metric, a column for each arm."""
@@ -121,7 +123,7 @@ class Results:
             for name, arm in arms.items():
                 parts = [f"{arm['mean']:.2f} ± {arm['sd']:.2f}"]
                 parts += [f"{statistics.mean(arm[part]):.2f}" for part in self.others]
-                parts += [_gain(arm, base, -1 if self.lower_is_better else 1), f"{arm['seconds']:.0f}"]
+                parts += [_gain(arm, base, -1 if row["metric"] in self.lower_is_better else 1), f"{arm['seconds']:.0f}"]
                 settings = ", ".join(f"{key} {value}" for key, value in arm["settings"].items())
                 head = f"{row['data']}, {row['metric']} | {name} | {len(arm['seeds'])}"
                 print(f"| {head} | {' | '.join(parts)} | {settings} |")
@@ -133,7 +135,7 @@ class Results:
 
     def print_specificity(self) -> None:
         for table in map(self.specificity, self.specificity_of):
-            print(f"\n| trained on | seeds | {' | '.join(table['columns'])} |")
+            print(f"\n{table['data']}\n\n| trained on | seeds | {' | '.join(table['columns'])} |")
             print("|---" * (2 + len(table["columns"])) + "|")
             for row in table["rows"]:
                 spread = len(row["seeds"]) > 1

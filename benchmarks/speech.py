@@ -46,7 +46,7 @@ def main() -> None:
     path, bases = options.results / "speech.json", tuple(BASE.values())
     metrics = {kind: {"WER": "wer"} for kind in SCRIPTS}
     rows = ("ctc", "ctc_tuned", *ARMS[1:])
-    results = Results(path, rows, metrics, others=PARTS, lower_is_better=True, bases=bases)
+    results = Results(path, rows, metrics, others=PARTS, lower_is_better=("WER",), bases=bases)
     if options.table:
         return results.print_arms()
 

@@ -62,7 +62,7 @@ from .tasks.token_classification.hand_made import (
 )
 from .tasks.token_classification.losses import TagCosts, TagCrossEntropy, TagLoss, TagSoftCounts
 from .tasks.token_classification.preparation import prepare_tagging_features, tag_names
-from .tasks.token_sequence.closing import ClosingCosts
+from .tasks.token_sequence.closing import ClosingCosts, ClosingNgrams
 from .tasks.token_sequence.losses import (
     DraftSurrogate,
     LogNgramSurrogate,
@@ -91,6 +91,7 @@ __all__ = [
     "ClassProbabilityCosts",
     "ClassWeightedCrossEntropy",
     "ClosingCosts",
+    "ClosingNgrams",
     "CtcCosts",
     "CtcLoss",
     "CtcNgramLoss",

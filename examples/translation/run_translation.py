@@ -95,9 +95,18 @@ class Experiment(common.Experiment):
 
     metric: ClassVar[str] = "BLEU"
 
-    def trainer(self, arm: str, model: str | Path, callbacks=None, surrogate=None, **changes) -> ReLossSeq2SeqTrainer:
+    def trainer(
+        self,
+        arm: str,
+        model: str | Path,
+        callbacks=None,
+        surrogate=None,
+        cls=ReLossSeq2SeqTrainer,
+        metric="sacrebleu",
+        **changes,
+    ) -> ReLossSeq2SeqTrainer:
         model = self.load(model)
-        return ReLossSeq2SeqTrainer(
+        return cls(
             model=model,
             args=self.arguments(arm, changes),
             train_dataset=self.tokenized["train"],
@@ -105,7 +114,7 @@ class Experiment(common.Experiment):
             surrogate_dataset=self.tokenized.get("surrogate"),
             processing_class=self.tokenizer,
             data_collator=DataCollatorForSeq2Seq(self.tokenizer, model=model),
-            metric="sacrebleu",
+            metric=metric,
             surrogate=surrogate,
             callbacks=callbacks,
         )

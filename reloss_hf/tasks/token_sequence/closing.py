@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad, softplus
 
-from ...costs import KindCosts, best_shift
+from ...costs import KindCosts, ShiftedCosts, best_shift
 from ...surrogate import Features
 from ..functional import as_bytes, copied, from_bytes, log_odds, to_the_left
-from .losses import TokenSurrogate
+from .losses import NgramSurrogate, TokenSurrogate
 
 # Of the closing tokens' scores, in logits.
 _SCALE = 1.0
@@ -80,6 +80,28 @@ class ClosingCosts(KindCosts, TokenSurrogate):
         known = features["open_mask"] | features["closing_mask"]
         early, late = self.costs.detach()
         return best_shift(log_odds(features["closing_log_probs"])[known], closes[known], late, early, _KEPT)
+
+
+class ClosingNgrams(ClosingCosts):
+    """The n-gram match of `NgramSurrogate`, as it is written, of a model whose closing tokens are moved.
+
+    The costs are learned as those of `ClosingCosts`. They say how far the scores of closing tokens are to be moved, and
+    nothing else. In training these scores are moved down by that much, so the model learns to give the match when they
+    are as high as the metric wants them.
+
+    Learned: the two costs, the shift, and the scale of the loss.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.ngrams = NgramSurrogate().requires_grad_(False)
+
+    def settle(self, features: Features, earlier: ShiftedCosts | None = None) -> None:
+        shift = self.best_move(features)
+        self.set_shift(shift if earlier is None else shift + earlier.shift.to(shift))
+
+    def score(self, features: Features) -> Tensor:
+        return self.ngrams.score(self.moved(features, -self.shift))
 
 
 def moved(features: Features, move: Tensor) -> Features:

@@ -32,7 +32,7 @@ is decoded for it.
 | `DraftSurrogate` | 6 numbers | draft | yes |
 | `TransformerTokenSurrogate` | a network | target | yes |
 
-`ClosingCosts` is in `closing`, with its features.
+`ClosingCosts` and `ClosingNgrams` are in `closing`, with their features.
 """
 
 from abc import abstractmethod

@@ -6,9 +6,9 @@ from tiny_generators import llama
 from torch.nn.functional import softplus
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from reloss_hf import CandidateLearner, GroupMetric, Predictions, SurrogateLoss
+from reloss_hf import CandidateLearner, GroupMetric, NgramSurrogate, Predictions, SurrogateLoss
 from reloss_hf.tasks.functional import log_odds
-from reloss_hf.tasks.token_sequence.closing import ClosingCosts, closing_features, decode, moved
+from reloss_hf.tasks.token_sequence.closing import ClosingCosts, ClosingNgrams, closing_features, decode, moved
 from reloss_hf.tasks.token_sequence.features import target_log_probs
 from reloss_hf.tasks.token_sequence.task import TokenSequenceTask
 
@@ -100,6 +100,27 @@ def test_moved_features_are_those_of_a_model_with_other_scores(logits):
     )
 
 
+def test_n_grams_are_matched_by_a_model_whose_closing_tokens_score_less(logits):
+    loss, features = ClosingNgrams(), features_of(logits)
+    torch.testing.assert_close(loss(features), NgramSurrogate()(features))
+    with torch.no_grad():
+        loss.shift.fill_(1.5)
+    torch.testing.assert_close(loss(features), NgramSurrogate()(moved(features, torch.tensor([-1.5]))))
+
+
+def test_n_grams_need_the_whole_move_as_their_shift(logits):
+    """With costs a model that knows the probabilities moves by itself. With the n-gram match it does not."""
+    costs, ngrams, again, features = with_costs(4.0, 0.25), ClosingNgrams(), ClosingNgrams(), features_of(logits)
+    ngrams.log_costs.data.copy_(costs.log_costs)
+    again.log_costs.data.copy_(costs.log_costs)
+    costs.settle(features)
+    ngrams.settle(features)
+    torch.testing.assert_close(ngrams.shift, costs.shift + costs.own_move(features))
+    nearer = moved(features, torch.tensor([-1.0]))
+    again.settle(nearer, ngrams)
+    torch.testing.assert_close(again.shift, ngrams.shift + again.best_move(nearer))
+
+
 class Added(LogitsProcessor):
     def __init__(self, token, amount):
         self.token, self.amount = token, amount
@@ -146,12 +167,14 @@ def test_the_costs_are_those_of_the_metric(predicted, metric, later):
     assert report.spearman > 0.8 and report.foreseen_gain > 0
 
 
-@pytest.mark.parametrize("held_out", [0, 128])
-def test_a_trainer_learns_them_and_saves_them(make, warm_model, tokenizer, toy_data, collator, tmp_path, held_out):
+@pytest.mark.parametrize(("held_out", "loss"), [(0, "ClosingCosts"), (128, "ClosingCosts"), (128, "ClosingNgrams")])
+def test_a_trainer_learns_them_and_saves_them(
+    make, warm_model, tokenizer, toy_data, collator, tmp_path, held_out, loss
+):
     trainer = make(
         warm_model(),
         toy_data(512),
-        {"surrogate_class": "ClosingCosts", "surrogate_group_size": 32, "max_steps": 4},
+        {"surrogate_class": loss, "surrogate_group_size": 32, "max_steps": 4},
         metric="ter",
         surrogate_dataset=toy_data(held_out, seed=3) if held_out else None,
         processing_class=tokenizer,
