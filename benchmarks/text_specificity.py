@@ -114,14 +114,15 @@ def scores(experiment: run_translation.Experiment, folder: Path, part: str) -> d
 
 
 def cut_bleu(experiment: run_translation.Experiment, part: str) -> Callable:
-    """BLEU of texts that are cut to as many words as their source has."""
+    """BLEU of texts that are cut to as many words as their source has; if the source is not known, as the reference."""
     sources = [len(pair[experiment.data_args.source_lang].split()) for pair in experiment.raw[part]["translation"]]
-    labels = experiment.tokenizer.batch_decode(experiment.tokenized[part]["labels"], skip_special_tokens=True)
+    labels = experiment.tokenizer.batch_decode(experiment.tokenized[part]["labels"][:], skip_special_tokens=True)
     words = dict(zip((text.strip() for text in labels), sources, strict=True))
     words |= dict(zip(experiment.references(part), sources, strict=True))
 
     def cut(predictions, references):
-        texts = [" ".join(text.split()[: words[gold]]) for text, gold in zip(predictions, references, strict=True)]
+        lengths = [words.get(gold, len(gold.split())) for gold in references]
+        texts = [" ".join(text.split()[:most]) for text, most in zip(predictions, lengths, strict=True)]
         return BLEU(force=True).corpus_score(texts, [list(references)]).score
 
     return cut

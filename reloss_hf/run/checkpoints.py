@@ -34,10 +34,17 @@ class RunState:
 
     @classmethod
     def load(cls, checkpoint: Path, store: PredictionStore) -> "RunState | None":
-        """Read the state, and the predictions into the store. Returns None for a checkpoint of a plain Trainer."""
-        folder = checkpoint / STATE_FOLDER
-        if not folder.is_dir():
+        """Read the state, and the predictions into the store. Returns None if there is none; see `state_in`."""
+        state = state_in(checkpoint, "learns")
+        if state is None:
             return None
-        state = json.loads((folder / "state.json").read_text())
-        store.load(folder)
+        store.load(checkpoint / STATE_FOLDER)
         return cls(state["learns"], state["report"] and LearningReport(**state["report"]))
+
+
+def state_in(checkpoint: Path, key: str) -> dict | None:
+    """The state that a checkpoint holds. None for a checkpoint of the plain Trainer, and for one of a run that learns
+    in another way, whose state has no such key."""
+    path = checkpoint / STATE_FOLDER / "state.json"
+    state = json.loads(path.read_text()) if path.is_file() else {}
+    return state if key in state else None

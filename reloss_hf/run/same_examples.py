@@ -17,7 +17,7 @@ from ..learning.candidates import CandidateLearner, Change
 from ..learning.predictions import Predictions
 from ..report import LearningReport
 from ..surrogate import SurrogateLoss
-from .checkpoints import STATE_FOLDER
+from .checkpoints import STATE_FOLDER, state_in
 from .held_out import numbers_of_texts
 from .learned import Learned, forget_predictions, learn_for_all, save_predictions
 
@@ -129,11 +129,10 @@ class SliceLearning:
         (folder / "state.json").write_text(json.dumps(state))
 
     def load(self, checkpoint: Path, has_surrogate: bool) -> None:
-        """Load from a checkpoint. A checkpoint of the plain Trainer holds nothing to load."""
-        folder = checkpoint / STATE_FOLDER
-        if not (folder / "state.json").is_file():
+        """Load from a checkpoint, if it is one of a run that learned in the same way."""
+        folder, state = checkpoint / STATE_FOLDER, state_in(checkpoint, "times")
+        if state is None:
             return
-        state = json.loads((folder / "state.json").read_text())
         self._times, self._learned_at, self._gave_up = state["times"], state["learned_at"], state["gave_up"]
         self.report = state["report"] and LearningReport(**state["report"])
         if any(folder.glob("switch-*.safetensors")):

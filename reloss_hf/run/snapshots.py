@@ -116,7 +116,7 @@ class SnapshotLearning:
             RunState(self.learns, self.report).save(checkpoint, everything)
 
     def load(self, checkpoint: Path, has_surrogate: bool) -> None:
-        """Load from a checkpoint. A checkpoint of the plain Trainer holds nothing to load."""
+        """Load from a checkpoint, if it is one of a run that learned in the same way."""
         self.learns = self.learns and not has_surrogate
         state = RunState.load(checkpoint, self.store)
         if state is not None:

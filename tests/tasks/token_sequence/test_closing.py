@@ -188,6 +188,23 @@ def test_a_trainer_learns_them_and_saves_them(
         torch.testing.assert_close(loaded.costs, trainer.surrogate.costs.cpu())
 
 
+@pytest.mark.parametrize("names", [("NgramSurrogate", "ClosingCosts"), ("ClosingCosts", "NgramSurrogate")])
+def test_a_checkpoint_before_the_switch_may_be_of_a_run_that_learns_in_another_way(
+    make, warm_model, tokenizer, toy_data, collator, tmp_path, names
+):
+    def run(name, **arguments):
+        settings = {"surrogate_class": name, "surrogate_group_size": 4, "surrogate_start": 4, "max_steps": 6}
+        data = {"metric": "ter", "surrogate_dataset": toy_data(128, seed=3) if name == "ClosingCosts" else None}
+        parts = {"processing_class": tokenizer, "data_collator": collator}
+        return make(warm_model(), toy_data(512), settings | arguments, **parts | data)
+
+    first, then = names
+    run(first, save_strategy="steps", save_steps=1).train()
+    trainer = run(then)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert trainer.state.global_step == 6
+
+
 def test_saved_predictions_are_decoded_as_before(predicted, tmp_path):
     _, _, found = predicted
     found.save(tmp_path)
