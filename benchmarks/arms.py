@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from transformers import TrainerCallback
@@ -85,6 +86,22 @@ def scaled(loss: SurrogateLoss, checkpoint: str) -> SurrogateLoss:
     predictions = Predictions.load(Path(checkpoint) / "reloss_state")
     scale_to_cross_entropy(loss, predictions.select(predictions.candidates == predictions.candidates.max()).features)
     return loss
+
+
+def experiment_of(script: ModuleType, flags: list[str]) -> Experiment:
+    """The experiment of an example's script with these flags."""
+    given, sys.argv = sys.argv, [script.__name__, *flags]
+    try:
+        arguments = script.parse_arguments()
+    finally:
+        sys.argv = given
+    return script.make_experiment(*arguments)
+
+
+def run_of(row: dict) -> dict:
+    """What `Results` keeps of the row of an arm, without its scores."""
+    run = {name: row[name] for name in ("seconds", "updates", "refused")}
+    return run | ({"reports": [row["report"]]} if row["report"] else {})
 
 
 def run_seeds(

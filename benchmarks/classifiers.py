@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
-from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
+from warm_starts import CONSTANT_RATE, stored_start, with_two_rates
 
 # Of the shuffled training texts: the first are held out to learn losses from, the others trained on.
 HELD_OUT_SHARE = 0.125
@@ -214,22 +214,21 @@ def warm_start(corpus: Corpus, data: Data, seed: int, folder: Path, score: Calla
         score: of logits of validation.
     """
 
-    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
-        changes = {"num_train_epochs": corpus.epochs, "eval_strategy": "epoch"} | CONSTANT_RATE | {"warmup_steps": 100}
-        return UntilItStopsRising(
-            model,
-            TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
-            train_dataset=data.rest,
-            eval_dataset=data.validation,
-            data_collator=data.collate,
-            optimizers=(optimizer_of(model), None),
-            score=lambda model: score(predict(model, data, "validation")),
-        )
-
     def measured(model: PreTrainedModel) -> dict:
         return {"held_out": predict(model, data, "held_out")}
 
-    return stored_start(folder / f"{corpus.name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
+    changes = {"num_train_epochs": corpus.epochs, "eval_strategy": "epoch"} | CONSTANT_RATE | {"warmup_steps": 100}
+    return stored_start(
+        folder / f"{corpus.name}-{seed}.pt",
+        data.new_model,
+        TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
+        optimizer_of,
+        measured,
+        score=lambda model: score(predict(model, data, "validation")),
+        train_dataset=data.rest,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
+    )
 
 
 def read_rows(path: Path) -> list[dict]:

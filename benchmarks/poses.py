@@ -156,22 +156,22 @@ def warm_start(data: Data, seed: int, folder: Path, epochs: int = EPOCHS) -> dic
     not stored in `folder`."""
     first = next(iter(JUDGES))
 
-    def trainer_of(model: PreTrainedModel) -> _WarmTrainer:
-        changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
-        return _WarmTrainer(
-            model,
-            arguments(folder, seed=seed, surrogate_start=None, **changes),
-            train_dataset=data.rest,
-            eval_dataset=data.validation,
-            optimizers=(optimizer_of(model), None),
-            score=lambda model: scores(model, data.validation)[first],
-            patience=PATIENCE,
-        )
-
     def measured(model: PreTrainedModel) -> dict:
         return {part: scores(model, getattr(data, part)) for part in _JUDGED}
 
-    return stored_start(folder / f"lspet-{seed}.pt", seed, data.new_model, trainer_of, measured)
+    changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
+    return stored_start(
+        folder / f"lspet-{seed}.pt",
+        data.new_model,
+        arguments(folder, seed=seed, surrogate_start=None, **changes),
+        optimizer_of,
+        measured,
+        trainer_class=_WarmTrainer,
+        score=lambda model: scores(model, data.validation)[first],
+        patience=PATIENCE,
+        train_dataset=data.rest,
+        eval_dataset=data.validation,
+    )
 
 
 def _first(rows: datasets.Dataset, most: int | None) -> datasets.Dataset:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
     TrainingArguments,
 )
-from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
+from warm_starts import CONSTANT_RATE, stored_start, with_two_rates
 
 from reloss_hf import prepare_features, squad_compute_metrics
 from reloss_hf.tasks.question_answering.preparation import GoldSpansCollator
@@ -169,21 +169,20 @@ def warm_start(data: Data, seed: int, folder: Path, epochs: int = EPOCHS) -> dic
     """A reader trained with cross-entropy at a constant rate until F1 on validation no longer rises, and its features
     of the slice; trained where it is not stored in `folder`."""
 
-    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
-        changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
-        return UntilItStopsRising(
-            model,
-            TrainingArguments(**settings(folder, data, seed=seed, **changes)),
-            train_dataset=data.rest.windows,
-            eval_dataset=data.validation.windows,
-            data_collator=data.collate,
-            optimizers=(optimizer_of(model), None),
-            score=lambda model: scores(predict(model, data.validation, data), data.validation)["f1"],
-        )
-
     def measured(model: PreTrainedModel) -> dict:
         parts = {name: getattr(data, name) for name in ("validation", "test")}
         found = {name: scores(predict(model, part, data), part) for name, part in parts.items()}
         return found | {"held_out": features_of(model, data.held_out, data)}
 
-    return stored_start(folder / f"squadshifts-{seed}.pt", seed, data.new_model, trainer_of, measured)
+    changes = {"num_train_epochs": epochs, "eval_strategy": "epoch"} | CONSTANT_RATE
+    return stored_start(
+        folder / f"squadshifts-{seed}.pt",
+        data.new_model,
+        TrainingArguments(**settings(folder, data, seed=seed, **changes)),
+        optimizer_of,
+        measured,
+        score=lambda model: scores(predict(model, data.validation, data), data.validation)["f1"],
+        train_dataset=data.rest.windows,
+        eval_dataset=data.validation.windows,
+        data_collator=data.collate,
+    )

@@ -22,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
-from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
+from warm_starts import CONSTANT_RATE, stored_start, with_two_rates
 
 from reloss_hf import segmentation_compute_metrics
 from reloss_hf.tasks.semantic_segmentation.pixels import sampled, targets_of_masks
@@ -178,25 +178,24 @@ def warm_start(name: str, data: Data, seed: int, folder: Path, epochs: int | Non
     """
     epochs = epochs or EPOCHS
 
-    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
-        between = min(epochs, EPOCHS_BETWEEN) * data.updates_of_an_epoch
-        changes = {"num_train_epochs": epochs, "eval_strategy": "steps", "eval_steps": between} | CONSTANT_RATE
-        return UntilItStopsRising(
-            model,
-            TrainingArguments(**settings(folder, data, seed=seed, **changes)),
-            train_dataset=data.rest,
-            eval_dataset=data.validation,
-            data_collator=collate,
-            optimizers=(optimizer_of(model), None),
-            score=lambda model: scores(model, data.validation)["mean_iou"],
-        )
-
     def measured(model: PreTrainedModel) -> dict:
         held_out = [_sample(logits, labels) for logits, labels in predict(model, data.held_out, BATCH)]
         found = {part: scores(model, getattr(data, part)) for part in ("validation", "test")}
         return found | {"held_out": held_out}
 
-    return stored_start(folder / f"{name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
+    between = min(epochs, EPOCHS_BETWEEN) * data.updates_of_an_epoch
+    changes = {"num_train_epochs": epochs, "eval_strategy": "steps", "eval_steps": between} | CONSTANT_RATE
+    return stored_start(
+        folder / f"{name}-{seed}.pt",
+        data.new_model,
+        TrainingArguments(**settings(folder, data, seed=seed, **changes)),
+        optimizer_of,
+        measured,
+        score=lambda model: scores(model, data.validation)["mean_iou"],
+        train_dataset=data.rest,
+        eval_dataset=data.validation,
+        data_collator=collate,
+    )
 
 
 def _sample(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

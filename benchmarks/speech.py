@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from arms import LearningRateFactor, ShuffledMetric, learned
+from arms import LearningRateFactor, ShuffledMetric, experiment_of, learned, run_of
 from one_by_one import TRAINERS, run_all, shared_flags
 from results_file import Results
 from transformers import PreTrainedModel
@@ -61,14 +61,8 @@ def main() -> None:
 
 def make_experiment(kind: str, seed: int, options):
     """The experiment of the example's script, with its default arguments but `--flags`."""
-    script, given = importlib.import_module(SCRIPTS[kind]), sys.argv
     flags = ["--output_dir", str(options.runs / f"{kind}-{seed}"), "--seed", str(seed), "--disable_tqdm", "True"]
-    sys.argv = [SCRIPTS[kind], *flags, *options.flags.split()]
-    try:
-        model_args, data_args, args = script.parse_arguments()
-    finally:
-        sys.argv = given
-    return script.make_experiment(model_args, data_args, args)
+    return experiment_of(importlib.import_module(SCRIPTS[kind]), [*flags, *options.flags.split()])
 
 
 def run_arm(arm: str, metric: None, variant: dict, kind: str, seed: int, experiment) -> dict:
@@ -78,8 +72,7 @@ def run_arm(arm: str, metric: None, variant: dict, kind: str, seed: int, experim
     callbacks = [LearningRateFactor(factor)] if factor != 1 else []
     changed = CHANGES[kind](experiment, arm, checkpoint)
     row = experiment.arm(f"{arm}-x{factor:g}", checkpoint, callbacks=callbacks, **changed)
-    run = {name: row[name] for name in ("seconds", "updates", "refused")}
-    run |= {"reports": [row["report"]]} if row["report"] else {}
+    run = run_of(row)
     run |= tuned(experiment, experiment.out / f"{arm}-x{factor:g}") if arm == "ctc" else {}
     return run | {"warm_start": _scores(start)} | _scores(row)
 

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainingArguments,
 )
-from warm_starts import CONSTANT_RATE, UntilItStopsRising, stored_start, with_two_rates
+from warm_starts import CONSTANT_RATE, stored_start, with_two_rates
 
 from reloss_hf import prepare_tagging_features, tag_names
 from reloss_hf.tasks.token_classification.metrics import SeqevalMetric
@@ -115,24 +115,23 @@ def warm_start(name: str, data: Data, seed: int, folder: Path) -> dict:
     """A tagger trained with cross-entropy at a constant rate until F1 on validation no longer rises, and its features
     of the slice; trained where it is not stored in `folder`."""
 
-    def trainer_of(model: PreTrainedModel) -> UntilItStopsRising:
-        changes = {"num_train_epochs": EPOCHS, "eval_strategy": "epoch"} | CONSTANT_RATE
-        return UntilItStopsRising(
-            model,
-            TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
-            train_dataset=data.rest,
-            eval_dataset=data.validation,
-            data_collator=data.collate,
-            optimizers=(optimizer_of(model), None),
-            score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
-            patience=2,
-        )
-
     def measured(model: PreTrainedModel) -> dict:
         found = {part: scores(predict(model, getattr(data, part), data.collate), data.names) for part in _JUDGED}
         return found | {"held_out": predict(model, data.held_out, data.collate)}
 
-    return stored_start(folder / f"{name}-{seed}.pt", seed, data.new_model, trainer_of, measured)
+    changes = {"num_train_epochs": EPOCHS, "eval_strategy": "epoch"} | CONSTANT_RATE
+    return stored_start(
+        folder / f"{name}-{seed}.pt",
+        data.new_model,
+        TrainingArguments(**arguments(folder, data, seed=seed, **changes)),
+        optimizer_of,
+        measured,
+        score=lambda model: scores(predict(model, data.validation, data.collate), data.names)["f1"],
+        patience=2,
+        train_dataset=data.rest,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
+    )
 
 
 def _with_tokens(rows: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from arms import LearningRateFactor, scaled
+from arms import LearningRateFactor, experiment_of, run_of, scaled
 from one_by_one import ShuffledControl, run_all, shared_flags
 from results_file import Results
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -66,13 +66,8 @@ def main() -> None:
 def make_experiment(seed: int, options) -> run_translation.Experiment:
     parts = {"train": "train", "validation": "validation", "test": "test_2016"}
     files = [f"--{part}_file={options.shared / 'multi30k-en-de' / name}.jsonl.gz" for part, name in parts.items()]
-    given = sys.argv
-    sys.argv = ["run_translation", *files, f"--output_dir={options.runs}/seed-{seed}", f"--seed={seed}", "--use_cpu"]
-    sys.argv += ["--disable_tqdm=True", *options.flags.split()]
-    try:
-        return run_translation.make_experiment(*run_translation.parse_arguments())
-    finally:
-        sys.argv = given
+    flags = [f"--output_dir={options.runs}/seed-{seed}", f"--seed={seed}", "--use_cpu", "--disable_tqdm=True"]
+    return experiment_of(run_translation, [*files, *flags, *options.flags.split()])
 
 
 def run_arm(
@@ -94,21 +89,18 @@ def run_arm(
         changes["cls"] = ShuffledSeq2SeqControl
     folder = "-".join(part for part in ("closing", arm, NAMES.get(metric, metric and "cut")) if part)
     row = experiment.arm(folder, checkpoint, **changes)
-    run = {key: row[key] for key in ("seconds", "updates", "refused")}
-    if row["report"]:
-        run["reports"] = [row["report"]]
-    return run | {part: scores(experiment, experiment.out / folder, part) for part in ("validation", "test")}
+    return run_of(row) | {part: scores(experiment, experiment.out / folder, part) for part in ("validation", "test")}
 
 
 def scores(experiment: run_translation.Experiment, folder: Path, part: str) -> dict[str, float]:
     """The metrics of translations that are stored with the model."""
     references, found = experiment.references(part), {}
-    judges = {"bleu": BLEU(), "chrf": CHRF(), "ter": TER()}
+    judges, cut = {"bleu": BLEU(), "chrf": CHRF(), "ter": TER()}, cut_bleu(experiment, part)
     for decoding, suffix in (("greedy", ""), (f"beam{BEAMS}", f"_beam{BEAMS}")):
         texts = (folder / f"{part}_{decoding}.txt").read_text().split("\n")[:-1]
         for name, judge in judges.items():
             found[name + suffix] = round(judge.corpus_score(texts, [references]).score, 2)
-        found["cut" + suffix] = round(cut_bleu(experiment, part)(texts, references), 2)
+        found["cut" + suffix] = round(cut(texts, references), 2)
         found["words" + suffix] = sum(len(text.split()) for text in texts)
     return found
 

@@ -4,32 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 # Training arguments of a warm start. The optimizer has the rate.
 CONSTANT_RATE = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 50}
-
-
-def stored_start(
-    path: Path,
-    seed: int,
-    new_model: Callable[[], PreTrainedModel],
-    trainer_of: Callable[[PreTrainedModel], "UntilItStopsRising"],
-    measured: Callable[[PreTrainedModel], dict],
-) -> dict:
-    """The weights that are best on validation, `model`; the `curve` of validation, the `seconds` of training, and what
-    is measured. Trained where it is not stored at `path`."""
-    if path.exists():
-        return torch.load(path)
-    torch.manual_seed(seed)
-    model = new_model()
-    trainer = trainer_of(model)
-    seconds = trainer.train().metrics["train_runtime"]
-    model.load_state_dict(trainer.best)
-    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": round(seconds, 1)} | measured(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, path)
-    return stored
 
 
 class UntilItStopsRising(Trainer):
@@ -50,6 +28,34 @@ class UntilItStopsRising(Trainer):
                 self.control.should_training_stop = True
             self.model.train()
         super()._maybe_log_save_evaluate(*positional, **keywords)
+
+
+def stored_start(
+    path: Path,
+    new_model: Callable[[], PreTrainedModel],
+    args: TrainingArguments,
+    optimizer_of: Callable[[PreTrainedModel], torch.optim.Optimizer],
+    measured: Callable[[PreTrainedModel], dict],
+    trainer_class: type[UntilItStopsRising] = UntilItStopsRising,
+    **keywords,
+) -> dict:
+    """The weights that are best on validation, `model`; the `curve` of validation, the `seconds` of training, and what
+    is measured. Trained where it is not stored at `path`.
+
+    Args:
+        keywords: of `UntilItStopsRising`.
+    """
+    if path.exists():
+        return torch.load(path)
+    torch.manual_seed(args.seed)
+    model = new_model()
+    trainer = trainer_class(model, args, optimizers=(optimizer_of(model), None), **keywords)
+    seconds = trainer.train().metrics["train_runtime"]
+    model.load_state_dict(trainer.best)
+    stored = {"model": trainer.best, "curve": trainer.curve, "seconds": round(seconds, 1)} | measured(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(stored, path)
+    return stored
 
 
 def with_two_rates(

@@ -62,10 +62,6 @@ class ShiftedCosts(CountedLoss):
         shift = self.best_move(features) - self.own_move(features)
         if earlier is not None:
             shift = shift + earlier.shift.to(shift) + earlier.own_move(features)
-        self.set_shift(shift)
-
-    def set_shift(self, shift: Tensor) -> None:
-        """Keep a shift within its bounds."""
         self.shift.copy_(shift.clamp(-_LARGEST, _LARGEST))
 
     def foreseen(self, features: Features) -> Features | None:

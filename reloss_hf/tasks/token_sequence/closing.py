@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad, softplus
 
-from ...costs import KindCosts, ShiftedCosts, best_shift
+from ...costs import KindCosts, best_shift
 from ...surrogate import Features
 from ..functional import as_bytes, copied, from_bytes, log_odds, to_the_left
 from .losses import NgramSurrogate, TokenSurrogate
@@ -96,9 +96,9 @@ class ClosingNgrams(ClosingCosts):
         super().__init__()
         self.ngrams = NgramSurrogate().requires_grad_(False)
 
-    def settle(self, features: Features, earlier: ShiftedCosts | None = None) -> None:
-        shift = self.best_move(features)
-        self.set_shift(shift if earlier is None else shift + earlier.shift.to(shift))
+    def own_move(self, features: Features) -> Tensor:
+        """Not at all, because the n-gram match has no costs."""
+        return torch.zeros_like(self.shift)
 
     def score(self, features: Features) -> Tensor:
         return self.ngrams.score(self.moved(features, -self.shift))

@@ -91,10 +91,9 @@ class TokenSequenceTask(CandidateTask):
     def __init__(self, model: torch.nn.Module, processing_class: Any):
         super().__init__(model, processing_class)
         self._decoder = Decoder(model, self.processing_class)
-        self.is_encoder_decoder = self._decoder.is_encoder_decoder
         unshifted = any(is_one_of(module, _UNSHIFTED) for module in model_and_wrapped(model))
-        self.shifts = not self.is_encoder_decoder and not unshifted
-        if self.is_encoder_decoder and not self._decoder.makes_inputs:
+        self.shifts = not self._decoder.is_encoder_decoder and not unshifted
+        if self._decoder.is_encoder_decoder and not self._decoder.makes_inputs:
             self.keeps_labels = True
 
     @classmethod
@@ -141,7 +140,7 @@ class TokenSequenceTask(CandidateTask):
 
     def without_labels(self, inputs: Inputs) -> Inputs:
         rest = super().without_labels(inputs)
-        if self.is_encoder_decoder and not self.keeps_labels and "decoder_input_ids" not in rest:
+        if self._decoder.is_encoder_decoder and not self.keeps_labels and "decoder_input_ids" not in rest:
             made = self._decoder.arguments(inputs["labels"])
             rest = made | {name: value for name, value in rest.items() if value is not None}
         return rest
@@ -166,8 +165,8 @@ class TokenSequenceTask(CandidateTask):
             else:
                 hypotheses = self.generate(model, inputs, outputs) if hypotheses is None else hypotheses
                 features |= self._prefix_features(model, outputs, inputs, tokens, hypotheses)
+            prompt = self._decoder.prompt_length(tokens)
             for name in {"text_mask", "prefix_mask"} & set(features):
-                prompt = self._decoder.prompt_length(tokens)
                 features[name][:, :prompt] = False  # it is given, so nothing in it can match
         if "closing_log_probs" in reads:
             self._require_one_text(inputs, "closing costs")
@@ -216,8 +215,8 @@ class TokenSequenceTask(CandidateTask):
 
     def require_generation(self, reads: tuple[str, ...] = ()) -> None:
         if "draft_log_probs" in reads:
-            return require_draft(self.model, self.is_encoder_decoder)
-        require_own_output(self.model, self.is_encoder_decoder)
+            return require_draft(self.model, self._decoder.is_encoder_decoder)
+        require_own_output(self.model, self._decoder.is_encoder_decoder)
         if "sample_log_probs" in reads:
             self.require_tokenizer(self._given)
 
@@ -259,7 +258,7 @@ class TokenSequenceTask(CandidateTask):
 
     def _texts(self, inputs: Inputs) -> Tensor | None:
         """The text of its row that each label belongs to, if several are packed into a row."""
-        return None if self.is_encoder_decoder else texts_of(inputs.get("position_ids"), inputs["labels"])
+        return None if self._decoder.is_encoder_decoder else texts_of(inputs.get("position_ids"), inputs["labels"])
 
     def _require_one_text(self, inputs: Inputs, what: str) -> None:
         if self._texts(inputs) is not None:
@@ -317,7 +316,7 @@ class TokenSequenceTask(CandidateTask):
         draft, places = logits.argmax(-1), torch.arange(wanted.shape[1], device=wanted.device)
         given = (wanted == -100) | (places < self._decoder.prompt_length(labels)) | self._decoder.is_end(draft)
         draft = torch.where(given, wanted, draft)
-        if self.is_encoder_decoder:
+        if self._decoder.is_encoder_decoder:
             read = encoded_source(outputs, inputs) | {"decoder_input_ids": self._decoder.inputs(draft)}
         else:
             self._require_one_text(inputs, "a draft")
